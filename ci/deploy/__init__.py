@@ -1,0 +1,1 @@
+"""Deploys from trunk: environment after environment, wave after wave."""

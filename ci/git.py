@@ -1,0 +1,195 @@
+"""The door to git: every call of the git program by gate and ci goes through here, and never through a shell.
+
+GitPython's command wrapper starts the program on the server; the local hooks, which must start in milliseconds, use the
+plain door with the same face (``hooks`` pass it in). Callers give ``--`` and full ref names wherever data could look like
+an option. Output is bytes, because file names are.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from ci.errors import Unavailable
+from ci.model import Sha
+
+OLDEST_GIT = (2, 38)  # first with merge-tree --write-tree
+
+# Git's own variables steer any git started below; a hook or a caller's shell may have set them for another repository.
+_KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "SYSTEMROOT")
+
+
+def git_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every git that we start: built, with none of the caller's GIT_ variables."""
+    env = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    env |= {"LC_ALL": "C", "LANGUAGE": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM"):
+        if name in os.environ:
+            env[name] = os.environ[name]
+    return env | dict(extra or {})
+
+
+@dataclass(frozen=True, slots=True)
+class GitEnd:
+    """What one git command came to."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Standard output without its last newline; undecodable bytes are kept as surrogates."""
+        return os.fsdecode(self.out.removesuffix(b"\n"))
+
+
+class GitFailed(Unavailable):
+    """A git command ended in a way its caller did not expect."""
+
+    def __init__(self, arguments: tuple[str, ...], end: GitEnd) -> None:
+        said = end.err.strip().splitlines()
+        super().__init__(
+            f"git {' '.join(arguments[:3])} failed with exit code {end.code}: {said[-1] if said else 'it said nothing'}"
+        )
+        self.arguments = arguments
+        self.end = end
+
+
+class Git(Protocol):
+    """One repository's git. ``git_dir`` is absolute."""
+
+    git_dir: Path
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        ok: Collection[int] = (0,),
+    ) -> GitEnd:
+        """Run one git command to its end. ok: exit codes that are answers; any other raises GitFailed."""
+        ...
+
+
+class PlainGit:
+    """git through ``subprocess`` alone: the door of the local path, where an import of GitPython would be felt."""
+
+    def __init__(self, git_dir: Path, work_tree: Path | None = None) -> None:
+        self.git_dir = git_dir.absolute()
+        self._front = ["git", f"--git-dir={self.git_dir}"]
+        if work_tree is not None:
+            self._front.append(f"--work-tree={work_tree.absolute()}")
+        self._folder = work_tree
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        ok: Collection[int] = (0,),
+    ) -> GitEnd:
+        try:
+            done = subprocess.run(
+                [*self._front, *arguments],
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                env=git_environment(env),
+                cwd=self._folder,
+                check=False,
+            )
+        except FileNotFoundError as gone:
+            raise _cannot_start(self.git_dir, gone) from gone
+        return _answer(arguments, GitEnd(done.returncode, done.stdout, os.fsdecode(done.stderr)), ok)
+
+
+class ServerGit:
+    """git through GitPython's command wrapper: the door of gate and ci.
+
+    Works on the absolute git directory. GitPython's ``Repo`` guesses whether a repository is bare from its configuration
+    and guesses wrong once extensions.worktreeConfig is on, so only the wrapper below it is used.
+    """
+
+    def __init__(self, git_dir: Path, work_tree: Path | None = None) -> None:
+        import git  # noqa: PLC0415 - 80 ms that the local hooks must not pay
+
+        self.git_dir = git_dir.absolute()
+        self._front = ["git", f"--git-dir={self.git_dir}"]
+        if work_tree is not None:
+            self._front.append(f"--work-tree={work_tree.absolute()}")
+        self._wrapper = git.Git(str(work_tree or self.git_dir))
+        self._not_found = git.exc.GitCommandNotFound
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        ok: Collection[int] = (0,),
+    ) -> GitEnd:
+        scrubbed = dict.fromkeys((name for name in os.environ if name.startswith("GIT_")), None)
+        try:
+            process = self._wrapper.execute(
+                [*self._front, *arguments],
+                as_process=True,
+                istream=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                env=scrubbed | git_environment(env),
+            )
+        except self._not_found as gone:
+            raise _cannot_start(self.git_dir, gone) from gone
+        out, err = process.communicate(stdin)
+        return _answer(arguments, GitEnd(process.returncode, out, os.fsdecode(err)), ok)
+
+
+def _answer(arguments: tuple[str, ...], end: GitEnd, ok: Collection[int]) -> GitEnd:
+    if end.code not in ok:
+        raise GitFailed(arguments, end)
+    return end
+
+
+def _cannot_start(git_dir: Path, cause: Exception) -> Unavailable:
+    if not git_dir.exists():
+        return Unavailable(f"{git_dir} is gone: the repository was moved or deleted")
+    return Unavailable(
+        f"git cannot be started ({cause}): install Git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer and see that it is on PATH"
+    )
+
+
+@cache
+def git_version() -> tuple[int, int]:
+    """Version of the git on PATH. Raises Unavailable when there is none."""
+    try:
+        said = subprocess.run(["git", "version"], capture_output=True, text=True, check=True, env=git_environment()).stdout
+    except (OSError, subprocess.CalledProcessError) as cause:
+        raise Unavailable(
+            f"git cannot be started ({cause}): install Git 2.38 or newer and see that it is on PATH"
+        ) from cause
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found is None:
+        raise Unavailable(f"'git version' answered {said.strip()!r}, which names no version")
+    return int(found[1]), int(found[2])
+
+
+def require_git() -> None:
+    """Raise Unavailable, with the cure, when git is missing or older than 2.38."""
+    found = git_version()
+    if found < OLDEST_GIT:
+        raise Unavailable(
+            f"git {found[0]}.{found[1]} is too old: merging without a work tree needs git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer"
+        )
+
+
+def resolve(git: Git, name: str) -> Sha | None:
+    """The commit that a full ref name or object id leads to; None when there is none."""
+    end = git.run("rev-parse", "--quiet", "--verify", "--end-of-options", f"{name}^{{commit}}", ok=(0, 1, 128))
+    return Sha(end.text) if end.code == 0 else None
+
+
+def read_file(git: Git, commit: Sha, path: str) -> bytes | None:
+    """Content of a file of a commit; None when it has no such file."""
+    end = git.run("cat-file", "blob", f"{commit}:{path}", ok=(0, 128))
+    return end.out if end.code == 0 else None

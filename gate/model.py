@@ -1,0 +1,451 @@
+"""The facts of a queue, frozen: changes, candidates, the events of the journal, and the snapshot that a plan is made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+from ci.deploy.model import DeployFact
+from ci.model import Check, CheckName, InputKey, Outcome, Result, RunId, Sha
+
+ChangeId = NewType("ChangeId", int)
+
+
+# --- changes -------------------------------------------------------------------------------------------------------
+
+
+class Priority(StrEnum):
+    """Order among changes that wait; nothing that runs is stopped for it."""
+
+    URGENT = "urgent"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        return list(Priority).index(self)
+
+
+class Why(StrEnum):
+    """Why a change was refused, or why it waits. The words for people are in gate/text.py."""
+
+    # refused
+    CHECK_RED = "check red"
+    CONFLICT = "conflict"
+    NOTHING_TO_DO = "nothing to do"
+    BROKEN_CONFIG = "broken gate.toml"
+    SIGNED_COMMITS = "signed commits would be rewritten"
+    DEPENDENCY_GONE = "a change it depends on cannot land"
+    UNRELATED = "unrelated history"
+    NO_ISOLATION = "no sandbox for an untrusted author"
+    # waiting
+    DRAFT = "draft"
+    NEEDS_APPROVAL = "needs approval"
+    TRUNK_CLOSED = "trunk is closed"
+    TRUNK_RED = "trunk is red"
+    WAITS_FOR_CHANGE = "waits for a change ahead"
+    WAITS_FOR_CHECK = "waits for a check"
+    WAITS_FOR_WORKER = "waits for a worker"
+    INFRASTRUCTURE = "a check cannot be run"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One typed reason. Which fields are set follows from ``why``."""
+
+    why: Why
+    check: CheckName | None = None
+    change: ChangeId | None = None  # the change that it waits for, conflicts with, or depends on
+    paths: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()  # failed tests that JUnit named
+    run: RunId | None = None
+    people: tuple[str, ...] = ()  # who could approve
+    detail: str = ""  # a finished clause, such as "line 12: unknown key 'stge' (did you mean 'stage'?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One push to refs/for/<trunk>, as recorded in Git by hooks/receive.py. order: position among all submissions."""
+
+    record: Sha  # the commit on refs/gate/submissions that holds the record
+    change: ChangeId
+    revision: int
+    head: Sha
+    by: str
+    at: float
+    priority: Priority = Priority.NORMAL
+    depends: tuple[ChangeId, ...] = ()
+    draft: bool = False
+    topic: str = ""  # topic or Change-Id
+    subject: str = ""  # first line of the head's message
+
+
+# --- events of the journal, past tense, in the order they may happen --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSubmitted:
+    at: float
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRefused:
+    at: float
+    change: ChangeId
+    revision: int
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeWithdrawn:
+    """By its owner (gate cancel). A new revision withdraws the old one by itself, without an event."""
+
+    at: float
+    change: ChangeId
+    revision: int
+    by: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    at: float
+    run: RunId
+    check: CheckName
+    key: InputKey
+    commit: Sha
+    changes: tuple[ChangeId, ...]  # of the candidate, in landing order; empty: trunk itself
+    stage: str = "merge"
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """result None: the run was cancelled, or the daemon died under it."""
+
+    at: float
+    run: RunId
+    result: Result | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LandingStarted:
+    """Written before the ref moves. After a crash the ref says whether it did."""
+
+    at: float
+    base: Sha
+    commit: Sha
+    changes: tuple[tuple[ChangeId, int], ...]  # (change, revision), in landing order
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Which result made which check green for the landed tree."""
+
+    check: CheckName
+    key: InputKey
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """commits: the trunk commit that each change ended in, in the order of ``changes``."""
+
+    at: float
+    base: Sha
+    commit: Sha
+    tree: Sha
+    changes: tuple[tuple[ChangeId, int], ...]
+    commits: tuple[Sha, ...]
+    proofs: tuple[Proof, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LandingFailed:
+    """Somebody else moved trunk, or the rule did not hold at the last look. Trunk was not touched."""
+
+    at: float
+    base: Sha
+    commit: Sha
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkMoved:
+    """Trunk was seen at a commit that the gate did not put there."""
+
+    at: float
+    old: Sha | None
+    new: Sha
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGiven:
+    at: float
+    change: ChangeId
+    revision: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequested:
+    """Red results from before ``at`` no longer count against the change; a refused change waits again."""
+
+    at: float
+    change: ChangeId
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkClosed:
+    at: float
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkOpened:
+    at: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkJudged:
+    """A post-commit pipeline ended. suspects: first-parent commits since the last green one, oldest first."""
+
+    at: float
+    commit: Sha
+    green: bool
+    red: tuple[CheckName, ...] = ()
+    suspects: tuple[Sha, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    at: float
+    commit: Sha
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAdded:
+    """digest: SHA-256 of a token of 32 random bytes, hexadecimal. The token itself is never stored."""
+
+    at: float
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevoked:
+    at: float
+    name: str
+
+
+Event = (
+    ChangeSubmitted
+    | ChangeRefused
+    | ChangeWithdrawn
+    | RunStarted
+    | RunFinished
+    | LandingStarted
+    | Landed
+    | LandingFailed
+    | TrunkMoved
+    | ApprovalGiven
+    | RetryRequested
+    | TrunkClosed
+    | TrunkOpened
+    | TrunkJudged
+    | Promoted
+    | TokenAdded
+    | TokenRevoked
+    | DeployFact
+)
+
+
+# --- candidates -----------------------------------------------------------------------------------------------------
+
+Entry = tuple[ChangeId, int]  # a change and its revision
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A would-be trunk: a base and an ordered list of changes. No entries: the base itself."""
+
+    base: Sha
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def parent(self) -> "Candidate":
+        """The candidate without its last change."""
+        return Candidate(self.base, self.entries[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A check that must be green for a candidate, with the key that its result must have."""
+
+    check: Check
+    key: InputKey
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The candidate as a real commit. needs: every required check of base's policy, and those of its own gate.toml
+    where that differs from base's."""
+
+    commit: Sha
+    tree: Sha
+    needs: tuple[Need, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmerged:
+    """The candidate's last change does not go on top of the others. reason.why: CONFLICT, NOTHING_TO_DO, SIGNED_COMMITS,
+    UNRELATED or BROKEN_CONFIG."""
+
+    reason: Reason
+
+
+MergeOutcome = Merged | Unmerged
+
+
+# --- what a plan is made from -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change without a verdict, at its newest revision.
+
+    paths: what its commits touch, against where it left trunk. touches: required checks with an input among those paths.
+    holds: reasons that keep it from landing whatever its checks say (draft, approval). may_run: its checks may be run now.
+    broken: reasons to refuse it without any run.
+    evidence_from: red results that finished before this moment do not count against it.
+    """
+
+    id: ChangeId
+    revision: int
+    head: Sha
+    by: str
+    submitted_at: float
+    priority: Priority = Priority.NORMAL
+    depends: tuple[ChangeId, ...] = ()
+    paths: frozenset[str] = frozenset()
+    touches: frozenset[CheckName] = frozenset()
+    holds: tuple[Reason, ...] = ()
+    may_run: bool = True
+    broken: tuple[Reason, ...] = ()
+    evidence_from: float = 0.0
+
+    @property
+    def entry(self) -> Entry:
+        return (self.id, self.revision)
+
+
+class Verdict(StrEnum):
+    LANDED = "landed"
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one input key. attempts: infrastructure errors since the last real outcome, newest last."""
+
+    green: Result | None = None
+    red: Result | None = None  # newest that is not green: red or timed out
+    attempts: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run that has not ended. needed_by is told by its key, not stored."""
+
+    run: RunId
+    check: CheckName
+    key: InputKey
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a plan is made from, and nothing else.
+
+    changes: without a verdict, in order of submission. decided: verdicts of changes that others depend on.
+    merges: what is known of candidates on this trunk; a candidate that is missing has not been merged yet.
+    evidence: by key; a key that is missing has never been run.
+    workers: how many runs may be under way at once, those of ``running`` included.
+    """
+
+    trunk: Sha
+    changes: tuple[Change, ...] = ()
+    merges: Mapping[Candidate, MergeOutcome] = field(default_factory=dict)
+    evidence: Mapping[InputKey, Evidence] = field(default_factory=dict)
+    running: tuple[Running, ...] = ()
+    decided: Mapping[ChangeId, Verdict] = field(default_factory=dict)
+    closed: str | None = None  # the reason; None: trunk is open
+    every_commit: bool = False
+    workers: int = 2
+
+
+# --- decisions, imperatives ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Merge this candidate and compute its keys: the next plan needs to know."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run a check for a candidate. because: for the log and for gate why."""
+
+    check: Check
+    key: InputKey
+    candidate: Candidate
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    run: RunId
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Land:
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    change: ChangeId
+    revision: int
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is done; why the change waits. Shown by gate status and gate why, never stored."""
+
+    change: ChangeId
+    reasons: tuple[Reason, ...]
+
+
+Decision = Build | Start | Cancel | Land | Refuse | Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """look_again_at: epoch seconds UTC; None: only an event can change anything."""
+
+    decisions: tuple[Decision, ...] = ()
+    look_again_at: float | None = None
+
+
+OUTCOMES_AGAINST = (Outcome.RED, Outcome.TIMED_OUT)

@@ -1,0 +1,1 @@
+"""Git over HTTP, in front of git's own ``http-backend``."""

@@ -1,0 +1,1 @@
+"""What Git and pre-commit call: thin programs that start in milliseconds. Imports gate and ci, never the reverse."""
