@@ -115,7 +115,7 @@ class ServerGit:
     """
 
     def __init__(self, git_dir: Path, work_tree: Path | None = None) -> None:
-        import git  # noqa: PLC0415 - 80 ms that the local hooks must not pay
+        import git  # 80 ms that the local hooks must not pay
 
         self.git_dir = git_dir.absolute()
         self._front = ["git", f"--git-dir={self.git_dir}"]
@@ -179,7 +179,8 @@ def require_git() -> None:
     found = git_version()
     if found < OLDEST_GIT:
         raise Unavailable(
-            f"git {found[0]}.{found[1]} is too old: merging without a work tree needs git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer"
+            f"git {found[0]}.{found[1]} is too old: merging without a work tree needs "
+            f"git {OLDEST_GIT[0]}.{OLDEST_GIT[1]} or newer"
         )
 
 

@@ -1,4 +1,4 @@
-"""The facts of a queue, frozen: changes, candidates, the events of the journal, and the snapshot that a plan is made from."""
+"""The facts of a queue, frozen: changes, candidates, events of the journal, and the snapshot that a plan is made from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ ChangeId = NewType("ChangeId", int)
 
 
 class Priority(StrEnum):
-    """Order among changes that wait; nothing that runs is stopped for it."""
+    """Order in the queue; among equals, the order of submission."""
 
     URGENT = "urgent"
     HIGH = "high"
@@ -324,6 +324,7 @@ class Change:
     holds: reasons that keep it from landing whatever its checks say (draft, approval). may_run: its checks may be run now.
     broken: reasons to refuse it without any run.
     evidence_from: red results that finished before this moment do not count against it.
+    retried_at: when somebody last asked to have it tried again; 0: never.
     """
 
     id: ChangeId
@@ -339,6 +340,7 @@ class Change:
     may_run: bool = True
     broken: tuple[Reason, ...] = ()
     evidence_from: float = 0.0
+    retried_at: float = 0.0
 
     @property
     def entry(self) -> Entry:
@@ -375,7 +377,8 @@ class Snapshot:
     """Everything a plan is made from, and nothing else.
 
     changes: without a verdict, in order of submission. decided: verdicts of changes that others depend on.
-    merges: what is known of candidates on this trunk; a candidate that is missing has not been merged yet.
+    merges: what is known of candidates; one that is missing has not been merged yet.
+    built: the candidate that each change was last merged in, perhaps on an earlier trunk; it is a key of ``merges``.
     evidence: by key; a key that is missing has never been run.
     workers: how many runs may be under way at once, those of ``running`` included.
     """
@@ -383,6 +386,7 @@ class Snapshot:
     trunk: Sha
     changes: tuple[Change, ...] = ()
     merges: Mapping[Candidate, MergeOutcome] = field(default_factory=dict)
+    built: Mapping[ChangeId, Candidate] = field(default_factory=dict)
     evidence: Mapping[InputKey, Evidence] = field(default_factory=dict)
     running: tuple[Running, ...] = ()
     decided: Mapping[ChangeId, Verdict] = field(default_factory=dict)

@@ -1,6 +1,5 @@
 """Fixtures that every room of tests shares."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,13 @@ from fakes.repositories import Repository, git_env
 
 
 @pytest.fixture(autouse=True)
-def _nobodys_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _nobodys_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings, the identity or the home folder of whoever runs it."""
     for name, value in git_env().items():
         if name.startswith(("GIT_", "TZ", "LC_")):
             monkeypatch.setenv(name, value)
     for name in ("GATE_USER", "GL_USER", "REMOTE_USER"):
         monkeypatch.delenv(name, raising=False)
-    yield
 
 
 @pytest.fixture(scope="session")

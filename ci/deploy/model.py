@@ -9,9 +9,9 @@ from ci.model import Sha
 class Environment:
     """Where a deploy goes. Exactly one of targets, targets_file, targets_command says which targets there are.
 
-    command, verify, rollback: as ``Check.command``, with {target}, {commit}, {previous}, {environment}, {wave} as placeholders.
-        command runs once per target; verify once per wave; rollback once per target, and when it is empty, command runs
-        again with the last good commit.
+    command, verify, rollback: as ``Check.command``, with the placeholders {target}, {commit}, {previous}, {environment}
+        and {wave}. command runs once per target; verify once per wave; rollback once per target, and when it is empty,
+        command runs again with the last good commit.
     waves: how many targets are deployed when the wave is over, counts ("1") or shares ("10%"); the last must be "100%".
     after: name of the environment that must be good at a commit first; "": deploys come straight from the promotion ref.
     max_failures: failed targets that a whole deploy survives.
@@ -52,7 +52,10 @@ class DeployStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepSent:
-    """Written before a command starts. step: stable id of (deploy, wave, target, action). action: deploy, verify, roll back."""
+    """Written before a command starts. step: stable id of (deploy, wave, target, action).
+
+    action: deploy, verify, roll back.
+    """
 
     at: float
     deploy: int
