@@ -132,16 +132,6 @@ class RunFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class LandingStarted:
-    """Written before the ref moves. After a crash the ref says whether it did."""
-
-    at: float
-    base: Sha
-    commit: Sha
-    changes: tuple[tuple[ChangeId, int], ...]  # (change, revision), in landing order
-
-
-@dataclass(frozen=True, slots=True)
 class Proof:
     """Which result made which check green for the landed tree."""
 
@@ -151,8 +141,11 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Landed:
-    """commits: the trunk commit that each change ended in, in the order of ``changes``."""
+class LandingStarted:
+    """Written before the ref moves. After a crash the ref says whether it did.
+
+    changes: (change, revision) in landing order. commits: the trunk commit that each of them ends in.
+    """
 
     at: float
     base: Sha
@@ -161,6 +154,15 @@ class Landed:
     changes: tuple[tuple[ChangeId, int], ...]
     commits: tuple[Sha, ...]
     proofs: tuple[Proof, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Trunk moved from base to commit, as the LandingStarted before it says."""
+
+    at: float
+    base: Sha
+    commit: Sha
 
 
 @dataclass(frozen=True, slots=True)

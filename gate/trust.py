@@ -1,0 +1,54 @@
+"""Who may land what: pure rules over names, roles and paths. Identities come from elsewhere (docs/reference/push.md)."""
+
+from collections.abc import Collection, Iterable
+
+from pathspec import GitIgnoreSpec
+
+from gate.config import CONFIG_NAME, PathRule, Trust
+from gate.model import Reason, Why
+
+
+def is_maintainer(trust: Trust, person: str, owner: str) -> bool:
+    """owner: the account that the repository belongs to; it stands in while nobody is named."""
+    return person in trust.maintainers if trust.maintainers else person == owner
+
+
+def is_trusted(trust: Trust, person: str, owner: str) -> bool:
+    return "*" in trust.trusted or person in trust.trusted or is_maintainer(trust, person, owner)
+
+
+def missing_approvals(
+    trust: Trust, by: str, paths: Collection[str], approved_by: Collection[str], owner: str
+) -> tuple[Reason, ...]:
+    """What keeps a change of these paths from landing on green checks; empty when nothing does.
+
+    A maintainer's own change to gate.toml needs nobody else; under a path rule an author who is among its approvers counts
+    as one of them.
+    """
+    others = set(approved_by) - {by}
+    maintainers = trust.maintainers or (owner,)
+    has_maintainer = any(is_maintainer(trust, person, owner) for person in others)
+    missing: list[Reason] = []
+    if CONFIG_NAME in paths and not is_maintainer(trust, by, owner) and not has_maintainer:
+        missing.append(
+            Reason(Why.NEEDS_APPROVAL, paths=(CONFIG_NAME,), people=maintainers, detail="it changes the gate's own rules")
+        )
+    elif not is_trusted(trust, by, owner) and not has_maintainer:
+        missing.append(Reason(Why.NEEDS_APPROVAL, people=maintainers, detail=f"{by} is not among the trusted"))
+    for rule in trust.paths:
+        touched = _touched(rule, paths)
+        given = len(others.intersection(rule.approvers)) + (by in rule.approvers)
+        if touched and given < rule.approvals:
+            wanting = f"{rule.approvals - given} more of {rule.approvals}"
+            candidates = tuple(person for person in rule.approvers if person not in others and person != by)
+            missing.append(Reason(Why.NEEDS_APPROVAL, paths=touched[:10], people=candidates, detail=wanting))
+    return tuple(missing)
+
+
+def _touched(rule: PathRule, paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(GitIgnoreSpec.from_lines(rule.paths).match_files(paths)))
+
+
+def may_approve(trust: Trust, person: str, owner: str) -> bool:
+    """Maintainers may approve anything; people named in a path rule may approve for that rule."""
+    return is_maintainer(trust, person, owner) or any(person in rule.approvers for rule in trust.paths)
