@@ -107,8 +107,14 @@ class PlainGit:
         return _answer(arguments, GitEnd(done.returncode, done.stdout, os.fsdecode(done.stderr)), ok)
 
 
+def forget_git_variables() -> None:
+    """Remove Git's own variables from this process, once, at the edge: GitPython hands its children all that it finds."""
+    for name in [name for name in os.environ if name.startswith("GIT_") and not name.startswith("GIT_CONFIG_")]:
+        del os.environ[name]
+
+
 class ServerGit:
-    """git through GitPython's command wrapper: the door of gate and ci.
+    """git through GitPython's command wrapper: the door of gate and ci. Call ``forget_git_variables`` first.
 
     Works on the absolute git directory. GitPython's ``Repo`` guesses whether a repository is bare from its configuration
     and guesses wrong once extensions.worktreeConfig is on, so only the wrapper below it is used.
@@ -131,18 +137,28 @@ class ServerGit:
         env: Mapping[str, str] | None = None,
         ok: Collection[int] = (0,),
     ) -> GitEnd:
-        scrubbed = dict.fromkeys((name for name in os.environ if name.startswith("GIT_")), None)
         try:
             process = self._wrapper.execute(
                 [*self._front, *arguments],
                 as_process=True,
                 istream=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                env=scrubbed | git_environment(env),
+                env=git_environment(env),
             )
         except self._not_found as gone:
             raise _cannot_start(self.git_dir, gone) from gone
         out, err = process.communicate(stdin)
         return _answer(arguments, GitEnd(process.returncode, out, os.fsdecode(err)), ok)
+
+    def header(self, name: str) -> Sha | None:
+        """Object id of a full ref name or ``commit^{tree}``-like name, from a resident git; None when there is none.
+
+        For one thread at a time. Never for names from outside: the resident git reads one name per line.
+        """
+        try:
+            found, _, _ = self._wrapper.get_object_header(name)
+        except ValueError:
+            return None
+        return Sha(os.fsdecode(found))
 
 
 def _answer(arguments: tuple[str, ...], end: GitEnd, ok: Collection[int]) -> GitEnd:
