@@ -1,0 +1,26 @@
+"""The gate.toml that applies in a working repository, read with the hook's own view of the index."""
+
+from ci.errors import UserError
+from gate.config import CONFIG_NAME, Config, parse
+from hooks.staged import ask_git
+from hooks.text import broken_config
+
+
+def read_config(*revisions: str) -> Config | None:
+    """The gate.toml of the first of these that has one: "" is the index, anything else a full ref name or HEAD.
+
+    None: none of them has one. Raises UserError when the one that was found is broken.
+    """
+    for revision in revisions:
+        failed, content = ask_git(("cat-file", "blob", f"{revision}:{CONFIG_NAME}"))[0]
+        if not failed:
+            return parsed(content, f"{revision or 'the staged'}{':' if revision else ' '}{CONFIG_NAME}")
+    return None
+
+
+def parsed(content: bytes, where: str) -> Config:
+    """The configuration, or a UserError that lists what is wrong with it. where: how people would name this file."""
+    outcome = parse(content)
+    if isinstance(outcome, Config):
+        return outcome
+    raise UserError(broken_config(where, outcome))
