@@ -38,6 +38,7 @@ class Why(StrEnum):
     SIGNED_COMMITS = "signed commits would be rewritten"
     DEPENDENCY_GONE = "a change it depends on cannot land"
     UNRELATED = "unrelated history"
+    MERGE_COMMITS = "merge commits cannot be rebased"
     NO_ISOLATION = "no sandbox for an untrusted author"
     # waiting
     DRAFT = "draft"
@@ -307,7 +308,7 @@ class Merged:
 @dataclass(frozen=True, slots=True)
 class Unmerged:
     """The candidate's last change does not go on top of the others. reason.why: CONFLICT, NOTHING_TO_DO, SIGNED_COMMITS,
-    UNRELATED or BROKEN_CONFIG."""
+    MERGE_COMMITS, UNRELATED or BROKEN_CONFIG."""
 
     reason: Reason
 
