@@ -1,0 +1,138 @@
+"""Makes a bare repository a gate's: Git's settings and the two server-side hooks.
+
+May be called any number of times; what is right already is left alone. Never touches a hook that it did not write.
+"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from ci.errors import Unavailable, UserError
+from ci.git import Git, ServerGit, require_git
+from ci.model import RefName
+
+STATE_FOLDER = "gate"
+HOOKS = ("proc-receive", "pre-receive")
+MARKER = "# written by gate init; renewed by it as long as this line stays"
+
+# Why each of them: docs/reference/push.md
+_SETTINGS = (
+    ("receive.advertisePushOptions", "true"),
+    ("http.receivepack", "true"),
+    ("core.logAllRefUpdates", "true"),
+    ("gc.auto", "0"),
+    ("receive.autogc", "false"),
+)
+_HIDDEN = ("refs/changes", "refs/gate")
+
+
+def init_bare(repo: Path, trunk: str | None = None) -> list[str]:
+    """Set up the server's side of a bare repository. What was done, or is left to do, as sentences.
+
+    trunk: short name of the branch that HEAD shall point to; None: what it points to now.
+    Raises UserError for a repository that is not bare or a name that no branch can have, Unavailable for git or disk.
+    """
+    require_git()
+    git = _bare(repo)
+    said = _point_head(git, trunk)
+    ref = _trunk(git)
+    for name, values in _wanted(ref).items():
+        said += _set(git, name, values)
+    folder = git.git_dir / STATE_FOLDER
+    try:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700)
+            said.append(f"made {folder}, where the gate keeps its state")
+        for hook in HOOKS:
+            said += _write_hook(_hooks_folder(git), hook)
+    except OSError as cause:
+        raise Unavailable(f"{git.git_dir} cannot be set up: {cause}") from cause
+    return said or [f"{git.git_dir} is set up already; nothing to change"]
+
+
+def _bare(repo: Path) -> Git:
+    folder = repo.absolute()
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: create the repository first, with git init --bare {shlex.quote(str(repo))}")
+    git = ServerGit(folder)
+    end = git.run("rev-parse", "--is-bare-repository", ok=(0, 128))
+    if end.code != 0 and "dubious ownership" in end.err:
+        raise UserError(f"{folder} belongs to another account: run gate as its owner, as git itself asks for")
+    if end.code != 0:
+        raise UserError(f"{folder} is no Git repository: create one with git init --bare {shlex.quote(str(repo))}")
+    if end.text != "true":
+        raise UserError(f"{folder} has a work tree, and the gate serves bare repositories only: git clone --bare makes one")
+    return git
+
+
+def _point_head(git: Git, trunk: str | None) -> list[str]:
+    if trunk is None:
+        return []
+    ref = f"refs/heads/{trunk}"
+    if git.run("check-ref-format", ref, ok=(0, 1)).code != 0 or trunk.startswith("-"):
+        raise UserError(f"{trunk!r} cannot be the name of a branch")
+    if git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1)).text == ref:
+        return []
+    git.run("symbolic-ref", "HEAD", ref)
+    return [f"HEAD points to {trunk}, which makes it the trunk"]
+
+
+def _trunk(git: Git) -> RefName:
+    ref = git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1)).text
+    if not ref.startswith("refs/heads/"):
+        raise UserError(f"HEAD of {git.git_dir} points to no branch: name the trunk with --trunk")
+    return RefName(ref)
+
+
+def _wanted(trunk: RefName) -> dict[str, tuple[str, ...]]:
+    wanted = {name: (value,) for name, value in _SETTINGS}
+    return wanted | {"receive.procReceiveRefs": ("refs/for", trunk), "receive.hideRefs": _HIDDEN}
+
+
+def _set(git: Git, name: str, values: tuple[str, ...]) -> list[str]:
+    """Give a setting its values. Of one that may have several, values that others set are kept, but for a former trunk."""
+    present = tuple(git.run("config", "--local", "--get-all", name, ok=(0, 1)).text.splitlines())
+    if len(values) == 1:
+        if present == values:
+            return []
+        git.run("config", "--local", "--replace-all", name, values[0])
+        return [f"set {name} = {values[0]}"]
+    missing = [value for value in values if value not in present]
+    for value in missing:
+        git.run("config", "--local", "--add", name, value)
+    return [f"added {name} = {value}" for value in missing]
+
+
+def _hooks_folder(git: Git) -> Path:
+    end = git.run("rev-parse", "--git-path", "hooks")
+    return (git.git_dir / end.text).absolute()
+
+
+def _write_hook(folder: Path, hook: str) -> list[str]:
+    file = folder / hook
+    script = _script(hook)
+    call = script.splitlines()[-1].removesuffix(' "$@"')
+    if os.path.lexists(file):
+        present = file.read_text(errors="surrogateescape") if file.is_file() else ""
+        if present == script and os.access(file, os.X_OK):
+            return []
+        if MARKER not in present:
+            if call.removeprefix("exec ") in present:
+                return []
+            return [
+                f"{file} is a hook of yours and was left alone; the gate does not work here until that hook hands over to it. "
+                f"Let it end with this line: {call}"
+            ]
+    folder.mkdir(exist_ok=True)
+    fresh = folder / f".{hook}.new"
+    fresh.write_text(script, errors="surrogateescape")
+    fresh.chmod(0o755)
+    fresh.replace(file)
+    return [f"wrote {file}"]
+
+
+def _script(hook: str) -> str:
+    receive = Path(__file__).resolve().parent.parent / "hooks" / "receive.py"
+    command = shlex.join([sys.executable, "-I", "-S", str(receive), hook])
+    return f"#!/bin/sh\n{MARKER}\nexec {command}\n"
