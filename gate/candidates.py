@@ -1,0 +1,105 @@
+"""Makes candidates real: merges them commit by commit and computes the keys that their results must have.
+
+Everything here can be computed again from Git, so it is remembered and never stored. A candidate's commit depends only on
+what it is made of: the same changes on the same base give the same commit id, also after a restart.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ci.keys import KeyMaker
+from ci.model import Check, Sha
+from gate import config
+from gate.config import CONFIG_NAME, Config
+from gate.merge import Joined, Title, merge_change
+from gate.model import Candidate, Entry, Merged, MergeOutcome, Need, Reason, Submission, Unmerged, Why
+from gate.repository import Repository
+
+REMEMBERED = 20_000  # merges kept in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a candidate is made from: its changes' submissions, and of each the heads that it is stacked on."""
+
+    submissions: Mapping[Entry, Submission]
+    stacked_on: Mapping[Entry, tuple[Sha, ...]]
+    changes_config: frozenset[Entry]
+
+
+class Candidates:
+    """Builds and remembers candidates of one repository. For one thread at a time."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._keys = KeyMaker(repository.git)
+        self._joined: dict[tuple[Sha, Entry], Joined | Reason] = {}
+        self._needs: dict[tuple[Sha, tuple[Check, ...]], tuple[Need, ...]] = {}
+
+    def build(self, candidate: Candidate, policy: Config, material: Material) -> MergeOutcome | None:
+        """The candidate as a commit with its needs; None when one of its earlier changes does not merge."""
+        commit, tree = candidate.base, self._repository.tree_of(candidate.base)
+        near = commit
+        for entry in candidate.entries:
+            joined = self._join(commit, tree, entry, policy, material)
+            if isinstance(joined, Reason):
+                return Unmerged(joined) if entry == candidate.entries[-1] else None
+            near, commit, tree = commit, joined.commit, joined.tree
+        checks = policy.checks_before_landing()
+        own = self._own_checks(commit, candidate, material)
+        if isinstance(own, Reason):
+            return Unmerged(own)
+        added = tuple(check for check in own if check not in checks)
+        return Merged(commit, tree, self._needs_of(commit, tree, checks, near) + self._needs_of(commit, tree, added, near))
+
+    def commits(self, candidate: Candidate) -> tuple[Sha, ...]:
+        """The commit that each change of a candidate ends in. Only for one that was built."""
+        found: list[Sha] = []
+        commit = candidate.base
+        for entry in candidate.entries:
+            joined = self._joined[commit, entry]
+            assert isinstance(joined, Joined)
+            commit = joined.commit
+            found.append(commit)
+        return tuple(found)
+
+    def forget(self) -> None:
+        """Start over when much has gathered: all of it can be computed again."""
+        if len(self._joined) + len(self._needs) > REMEMBERED:
+            self._joined.clear()
+            self._needs.clear()
+
+    def _join(self, onto: Sha, onto_tree: Sha, entry: Entry, policy: Config, material: Material) -> Joined | Reason:
+        known = self._joined.get((onto, entry))
+        if known is None:
+            submission = material.submissions[entry]
+            known = self._joined[onto, entry] = merge_change(
+                self._repository.git,
+                onto,
+                submission.head,
+                settings=policy.merge,
+                title=Title(submission.change, submission.subject, submission.by, submission.at),
+                exclude=material.stacked_on.get(entry, ()),
+                onto_tree=onto_tree,
+            )
+        return known
+
+    def _own_checks(self, commit: Sha, candidate: Candidate, material: Material) -> tuple[Check, ...] | Reason:
+        """The checks of the candidate's own gate.toml where a change of it alters that: it must pass both gates."""
+        if material.changes_config.isdisjoint(candidate.entries):
+            return ()
+        own = config.load(self._repository.git, commit)
+        if isinstance(own, Config):
+            return own.checks_before_landing()
+        first = own[0]
+        more = f" (and {len(own) - 1} more)" if len(own) > 1 else ""
+        return Reason(Why.BROKEN_CONFIG, paths=(CONFIG_NAME,), detail=f"line {first.line}: {first.path}: {first.text}{more}")
+
+    def _needs_of(self, commit: Sha, tree: Sha, checks: tuple[Check, ...], near: Sha) -> tuple[Need, ...]:
+        if not checks:
+            return ()
+        known = self._needs.get((commit, checks))
+        if known is None:
+            keys = self._keys.keys(commit, checks, near, tree=tree)
+            known = self._needs[commit, checks] = tuple(Need(check, keys[check.name]) for check in checks)
+        return known

@@ -1,0 +1,105 @@
+"""What the planner must know of each waiting change, read from Git and held against trunk's policy.
+
+All of it follows from the submission, the policy and the other submissions; it is remembered, never stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ci import keys
+from ci.model import Sha
+from gate import merge, trust
+from gate.config import CONFIG_NAME, Config
+from gate.model import Change, ChangeId, Entry, Reason, Submission, Why
+from gate.repository import Repository
+from gate.state import State
+
+UNTRUSTED_RUN = "checks of an author who is not trusted wait for the approval"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a revision's commits hold. stacked_on: entries of other changes whose heads are among its commits."""
+
+    paths: frozenset[str]
+    stacked_on: tuple[Entry, ...]
+
+
+class Changes:
+    """Describes the waiting changes of one repository. For one thread at a time."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._contents: dict[Entry, Content] = {}
+        self._touches: dict[tuple[Entry, int], frozenset[str]] = {}
+        self._heads: dict[Sha, Entry] = {}
+
+    def admit(self, submission: Submission, base: Sha) -> None:
+        """Read what a new submission's commits hold, against the trunk that it met."""
+        entry = (submission.change, submission.revision)
+        commits = merge.commits_between(self._repository.git, base, submission.head)
+        below = tuple(self._heads[commit] for commit in commits if commit in self._heads and commit != submission.head)
+        self._heads.setdefault(submission.head, entry)
+        paths = merge.changed_paths(self._repository.git, base, submission.head)
+        self._contents[entry] = Content(paths, tuple(other for other in below if other[0] != submission.change))
+
+    def content(self, submission: Submission, base: Sha) -> Content:
+        entry = (submission.change, submission.revision)
+        if entry not in self._contents:
+            self.admit(submission, base)
+        return self._contents[entry]
+
+    def describe(self, submission: Submission, state: State, policy: Config, base: Sha, *, may_sandbox: bool) -> Change:
+        """The change as the planner sees it now. may_sandbox: checks can be kept in a sandbox on this machine."""
+        content = self.content(submission, base)
+        entry = (submission.change, submission.revision)
+        approved_by = state.approvals.get(entry, {})
+        owner = self._repository.owner
+        approvals = trust.missing_approvals(policy.trust, submission.by, content.paths, approved_by, owner)
+        drafts = (Reason(Why.DRAFT),) if submission.draft else ()
+        depends, outdated = _dependencies(submission, content, state)
+        is_trusted = trust.is_trusted(policy.trust, submission.by, owner)
+        unsafe = (Reason(Why.NO_ISOLATION),) if not is_trusted and not may_sandbox else ()
+        return Change(
+            id=submission.change,
+            revision=submission.revision,
+            head=submission.head,
+            by=submission.by,
+            submitted_at=submission.at,
+            priority=submission.priority,
+            depends=depends,
+            paths=content.paths,
+            touches=keys.touched(policy.checks_before_landing(), content.paths),
+            holds=drafts + approvals,
+            may_run=not approvals,
+            broken=outdated + unsafe,
+            evidence_from=max(submission.at, state.retried_at.get(submission.change, 0.0)),
+            retried_at=state.retried_at.get(submission.change, 0.0),
+        )
+
+    def changes_config(self, entry: Entry) -> bool:
+        content = self._contents.get(entry)
+        return content is not None and CONFIG_NAME in content.paths
+
+    def stacked_heads(self, entry: Entry, submissions: Mapping[Entry, Submission]) -> tuple[Sha, ...]:
+        """Heads of the changes that a revision is stacked on."""
+        content = self._contents.get(entry)
+        return (
+            () if content is None else tuple(submissions[other].head for other in content.stacked_on if other in submissions)
+        )
+
+
+def _dependencies(submission: Submission, content: Content, state: State) -> tuple[tuple[ChangeId, ...], tuple[Reason, ...]]:
+    """The changes that must land first, and reasons to refuse when the stack below has moved on."""
+    outdated = []
+    below: dict[ChangeId, int] = {}
+    for change, revision in content.stacked_on:
+        below[change] = max(revision, below.get(change, 0))
+    for change, revision in below.items():
+        newest = state.newest(change)
+        if newest is not None and newest.revision != revision and state.verdict(change) is None:
+            detail = (
+                f"it contains revision {revision}, and revision {newest.revision} has been pushed since; rebase onto that"
+            )
+            outdated.append(Reason(Why.DEPENDENCY_GONE, change=change, detail=detail))
+    return tuple(dict.fromkeys((*submission.depends, *below))), tuple(outdated)

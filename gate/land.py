@@ -1,0 +1,109 @@
+"""Lands candidates: looks once more that the rule holds, writes it down, and moves trunk by compare-and-swap.
+
+    Trunk may move from T to commit C only if T is still the trunk that was assumed, the commits between T and C are exactly
+    the listed changes, and for every required check the result for its key is green, looked up for the tree that C has.
+
+Nothing else in the program moves trunk. After a crash the ref says whether a landing that was begun took place.
+"""
+
+from ci.git import GitFailed
+from ci.model import InputKey, Result, Sha
+from ci.results import newest_green, results_for_keys
+from gate.journal import Journal
+from gate.model import Candidate, Landed, LandingFailed, LandingStarted, Merged, Proof
+from gate.repository import SUBMISSIONS, Repository
+from gate.state import State
+
+
+def land(
+    repository: Repository,
+    journal: Journal,
+    candidate: Candidate,
+    merged: Merged,
+    commits: tuple[Sha, ...],
+    seen: Sha | None,
+    now: float,
+) -> str | None:
+    """Move trunk to the candidate. None: done; else why not, and trunk was not touched.
+
+    seen: newest submission that the plan knew of; a later one may have withdrawn a revision that is about to land.
+    """
+    proofs = _prove(journal, merged, now)
+    if isinstance(proofs, str):
+        return proofs
+    if (trouble := _look_again(repository, candidate, merged, commits)) is not None:
+        return trouble
+    started = LandingStarted(now, candidate.base, merged.commit, merged.tree, candidate.entries, commits, proofs)
+    journal.append(started)
+    trouble = _move(repository, started, seen)
+    if trouble is not None:
+        journal.append(LandingFailed(now, candidate.base, merged.commit, trouble))
+        return trouble
+    journal.append(Landed(now, candidate.base, merged.commit))
+    return None
+
+
+def recover(repository: Repository, journal: Journal, state: State, now: float) -> None:
+    """Finish telling of a landing that a crash cut short: the ref says whether it took place."""
+    started = state.landing
+    if started is None:
+        return
+    trunk = repository.look(repository.trunk)
+    if trunk is not None and _contains(repository, trunk, started.commit):
+        journal.append(Landed(now, started.base, started.commit))
+    else:
+        journal.append(LandingFailed(now, started.base, started.commit, "the gate stopped before trunk moved"))
+
+
+def _prove(journal: Journal, merged: Merged, now: float) -> tuple[Proof, ...] | str:
+    """The green result of every need, from the store itself; or a sentence about the one that has none."""
+    keys: list[InputKey] = [need.key for need in merged.needs]
+    known: dict[InputKey, list[Result]] = journal.query(lambda execute: results_for_keys(execute, keys))
+    proofs: list[Proof] = []
+    for need in merged.needs:
+        green = newest_green(known.get(need.key, ()), now, need.check.max_age_s)
+        if green is None:
+            return f"the store has no green result of {need.check.name} for this tree"
+        proofs.append(Proof(need.check.name, need.key, green.run))
+    return tuple(proofs)
+
+
+def _look_again(repository: Repository, candidate: Candidate, merged: Merged, commits: tuple[Sha, ...]) -> str | None:
+    """What Git itself says against the candidate; None: nothing."""
+    if repository.look(repository.trunk) != candidate.base:
+        return "somebody else moved trunk"
+    if repository.tree_of(merged.commit) != merged.tree:
+        return "the commit does not have the tree that was tested"
+    listed = repository.git.run(
+        "rev-list", "--first-parent", "--reverse", "--end-of-options", f"{candidate.base}..{merged.commit}"
+    )
+    chain = [Sha(line) for line in listed.text.splitlines()]
+    if not commits or not set(commits) <= set(chain) or chain[-1] != merged.commit:
+        return "the commits are not the ones that were tested"
+    return None
+
+
+def _move(repository: Repository, started: LandingStarted, seen: Sha | None) -> str | None:
+    """One ref transaction: trunk, and a mark on each change that it has landed. None: done."""
+    lines = ["start", f"update {repository.trunk} {started.commit} {started.base}"]
+    if seen is not None:
+        lines.append(f"verify {SUBMISSIONS} {seen}")
+    lines += [
+        f"update refs/changes/{change}/landed {commit}"
+        for (change, _), commit in zip(started.changes, started.commits, strict=True)
+    ]
+    lines += ["prepare", "commit", ""]
+    told = "gate: landed change " + ", ".join(str(change) for change, _ in started.changes[:20])
+    try:
+        repository.git.run("update-ref", "-m", told, "--create-reflog", "--stdin", stdin="\n".join(lines).encode())
+    except GitFailed as failed:
+        if _contains(repository, repository.look(repository.trunk), started.commit):
+            return None
+        return failed.end.err.strip().removeprefix("fatal: ") or str(failed)
+    return None
+
+
+def _contains(repository: Repository, trunk: Sha | None, commit: Sha) -> bool:
+    if trunk is None:
+        return False
+    return repository.git.run("merge-base", "--is-ancestor", "--", commit, trunk, ok=(0, 1)).code == 0

@@ -1,0 +1,64 @@
+"""One bare repository and the gate's own folder in it: where things are, and cheap looks at refs and objects."""
+
+import os
+import pwd
+from pathlib import Path
+
+from ci.errors import UserError
+from ci.git import ServerGit, require_git
+from ci.model import RefName, Sha
+
+GATE_FOLDER = "gate"
+SUBMISSIONS = RefName("refs/gate/submissions")
+
+
+class Repository:
+    """A bare repository. Its trunk is the branch that HEAD names."""
+
+    def __init__(self, git_dir: Path) -> None:
+        """Raises UserError when this is no bare repository, Unavailable when git is missing or too old."""
+        require_git()
+        self.git_dir = git_dir.absolute()
+        if not (self.git_dir / "HEAD").is_file() or not (self.git_dir / "objects").is_dir():
+            raise UserError(f"{git_dir} is not a bare Git repository: give the folder that 'git init --bare' made")
+        self.git = ServerGit(self.git_dir)
+        self.trunk = RefName(self.git.run("symbolic-ref", "HEAD").text)
+        self.folder = self.git_dir / GATE_FOLDER
+        self.owner = pwd.getpwuid(self.git_dir.stat().st_uid).pw_name
+
+    @property
+    def name(self) -> str:
+        return self.git_dir.name
+
+    @property
+    def trunk_name(self) -> str:
+        return self.trunk.removeprefix("refs/heads/")
+
+    @property
+    def promotion(self) -> RefName:
+        return RefName(f"refs/heads/green/{self.trunk_name}")
+
+    @property
+    def journal_path(self) -> Path:
+        return self.folder / "journal.sqlite"
+
+    def require_installed(self) -> None:
+        """Raise UserError when 'gate init' has not been run on this repository."""
+        if not self.folder.is_dir():
+            raise UserError(f"{self.git_dir} has no gate yet: run 'gate init {self.git_dir}'")
+
+    def feed_path(self, change: int) -> Path:
+        return self.folder / "feed" / f"{change}.jsonl"
+
+    def log_path(self, log: str) -> Path:
+        return self.folder / log
+
+    def tree_of(self, commit: Sha) -> Sha:
+        return Sha(self.git.header(f"{commit}^{{tree}}") or "")
+
+    def look(self, ref: str) -> Sha | None:
+        """Where a ref points now; None when it does not exist."""
+        return self.git.header(ref)
+
+    def writable(self) -> bool:
+        return os.access(self.folder, os.W_OK)
