@@ -1,11 +1,57 @@
-"""gate.toml as frozen types. Parsing is strict: see ``parse``."""
+"""gate.toml: what may stand in it, as frozen types and one table of keys, and how it is read and written.
 
-from dataclasses import dataclass, field
+Reading is strict and pure: every problem of a file is found at once, each with the key's path, its line and what to write
+instead. KEYS drives reading, writing, ``gate config show`` and the test of the reference page.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from ci.deploy.model import Environment
-from ci.model import Check, CheckName, Stage
+from ci.errors import Unavailable
+from ci.model import WHOLE_TREE, Check, CheckName, Sha, Stage
+from gate.config_values import (
+    COMMAND,
+    COMMANDS,
+    COMMITTER,
+    DURATION,
+    ENV,
+    EXPRESSION,
+    FILE,
+    FLAG,
+    FOLDERS,
+    GLOBS,
+    NAME,
+    NAMES,
+    PEOPLE,
+    POSITIVE_DURATION,
+    SIZE,
+    SOME_PEOPLE,
+    STAGE,
+    TAGS,
+    TARGETS,
+    TRAILERS,
+    VARIABLES,
+    WAVES,
+    Complain,
+    Kind,
+    kind_word,
+    number,
+    one_of,
+    quoted,
+    shortened,
+)
+
+if TYPE_CHECKING:
+    from ci.git import Git
+    from gate.toml_lines import Path
 
 CONFIG_NAME = "gate.toml"
+MAX_BYTES = 1_000_000  # of a gate.toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +161,645 @@ class Problem:
     path: str
     line: int
     text: str  # what is wrong and what to write instead
+
+
+# --- the table of keys ---------------------------------------------------------------------------------------------------
+
+SECTIONS: Mapping[str, type[Any]] = {
+    "": Config,
+    "submit": Submit,
+    "merge": Merge,
+    "trust": Trust,
+    "trust.path[]": PathRule,
+    "run": Run,
+    "protect": Protect,
+    "message": Message,
+    "push": Push,
+    "check[]": Check,
+    "environment[]": Environment,
+}
+"""Tables of gate.toml and what they become. [] marks an array of tables, whose attribute is the plural of its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. path: as in submit.allow or check[].stage. example: what may stand after the equals sign."""
+
+    path: str
+    kind: Kind
+    example: str
+    meaning: str
+
+    @property
+    def table(self) -> str:
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+    @property
+    def attribute(self) -> str:
+        return self.name + self.kind.suffix
+
+    @property
+    def is_required(self) -> bool:
+        return _default(self) is MISSING
+
+    @property
+    def default(self) -> Any:
+        """As TOML could hold it; None when the key must be given, or is simply not set."""
+        default = _default(self)
+        return None if default is MISSING else self.kind.write(default)
+
+
+def _default(key: Key) -> Any:
+    return next(field.default for field in fields(SECTIONS[key.table]) if field.name == key.attribute)
+
+
+KEYS: tuple[Key, ...] = (
+    Key(
+        "submit.trunk_push",
+        one_of("refuse", "submit"),
+        '"submit"',
+        "what a plain push to trunk does: it is refused, or it submits a change",
+    ),
+    Key("submit.max_commits", number(1, "commits"), "20", "most commits of one change"),
+    Key("submit.max_size", SIZE, '"20MB"', "most bytes of one push"),
+    Key("submit.allow", PEOPLE, '["ann", "ben"]', 'who may submit; "*" is everybody who can push'),
+    Key("submit.wait_timeout", POSITIVE_DURATION, '"30m"', "how long a push with -o wait stays connected"),
+    Key("merge.method", one_of("merge", "squash", "rebase"), '"squash"', "how a change becomes commits on trunk"),
+    Key(
+        "merge.every_commit",
+        FLAG,
+        "true",
+        "every first-parent commit of trunk must be green, not only the newest of a landing",
+    ),
+    Key(
+        "merge.signed",
+        one_of("refuse", "resign"),
+        '"resign"',
+        "signed commits that would have to be rewritten: refuse the change, or sign anew",
+    ),
+    Key(
+        "merge.directory_renames",
+        one_of("conflict", "true", "false"),
+        '"true"',
+        "files added to a folder that the other side renamed; as Git's merge.directoryRenames",
+    ),
+    Key(
+        "merge.committer",
+        COMMITTER,
+        '"Gate <gate@example.org>"',
+        "name and address of the committer of what the gate writes",
+    ),
+    Key(
+        "trust.maintainers",
+        PEOPLE,
+        '["ann"]',
+        "who may approve, change gate.toml and close trunk; empty: the account that owns the repository",
+    ),
+    Key("trust.trusted", PEOPLE, '["ben", "cleo"]', 'who lands on green without approval; "*" is everybody'),
+    Key("trust.path[].paths", GLOBS, '["db/**"]', "changes that touch one of these files need the approvals below"),
+    Key(
+        "trust.path[].approvers",
+        SOME_PEOPLE,
+        '["dana"]',
+        "who may give them",
+    ),
+    Key("trust.path[].approvals", number(1, "approvals"), "2", "how many are needed"),
+    Key("run.workers", number(1, "runs", 10_000), "4", "checks that run at the same time"),
+    Key(
+        "run.isolation",
+        one_of("auto", "bubblewrap", "plain"),
+        '"bubblewrap"',
+        "what keeps a check in; auto: bubblewrap where it works, else plain",
+    ),
+    Key(
+        "run.read",
+        FOLDERS,
+        '["/opt/sdk"]',
+        "more folders of the machine that checks may read",
+    ),
+    Key("run.pass_env", VARIABLES, '["LANG"]', "variables of the daemon that checks see"),
+    Key("run.log_max", SIZE, '"5MB"', "most bytes kept of the output of one run"),
+    Key(
+        "protect.tags",
+        TAGS,
+        '["v*"]',
+        "tags that nobody pushes; shell patterns, without refs/tags/",
+    ),
+    Key(
+        "message.pattern",
+        EXPRESSION,
+        "'^[A-Z]'",
+        "what the subject line of a commit must match, from its first character; empty: anything",
+    ),
+    Key("message.max_subject", number(0, "characters"), "72", "longest subject line; 0: no limit"),
+    Key(
+        "message.trailers",
+        TRAILERS,
+        '["Signed-off-by"]',
+        "trailers that every commit message must have",
+    ),
+    Key(
+        "push.max_behind",
+        number(0, "commits"),
+        "50",
+        "warn when the branch lacks more commits of trunk than this; 0: never",
+    ),
+    Key("push.max_age", DURATION, '"2d"', "warn when the oldest commit that is not on trunk is older; 0s: never"),
+    Key("check[].name", NAME, '"unit"', "what the check is called everywhere"),
+    Key("check[].command", COMMAND, '"pytest --junitxml={junit}"', "what is run; exit status 0 is green"),
+    Key("check[].stage", STAGE, '"post-commit"', "when it must have run"),
+    Key("check[].inputs", GLOBS, '["src/**", "tests/**"]', "the files that it depends on; it sees these and no others"),
+    Key("check[].needs", NAMES, '["build"]', "checks that must be green before it starts"),
+    Key("check[].env", ENV, '{ LANG = "C.UTF-8" }', "environment variables that it gets"),
+    Key(
+        "check[].tools",
+        COMMANDS,
+        '["python3 --version"]',
+        "commands that print a version; another answer means another input key",
+    ),
+    Key("check[].timeout", POSITIVE_DURATION, '"90s"', "after this it is ended, with all its processes"),
+    Key(
+        "check[].max_age",
+        POSITIVE_DURATION,
+        '"7d"',
+        "a green result older than this is not used again; not set: never too old",
+    ),
+    Key("check[].junit", FILE, '"reports/*.xml"', "where the tool leaves JUnit reports by itself"),
+    Key("check[].git", FLAG, "true", "it needs a work tree with Git's own data, not files alone"),
+    Key("check[].network", FLAG, "true", "it may use the network"),
+    Key("environment[].name", NAME, '"staging"', "what the environment is called everywhere"),
+    Key(
+        "environment[].command",
+        COMMAND,
+        '["./deploy", "{target}", "{commit}"]',
+        "run once for each target; exit status 0 is deployed",
+    ),
+    Key(
+        "environment[].targets",
+        TARGETS,
+        '["web1", "web2"]',
+        "the targets themselves",
+    ),
+    Key("environment[].targets_file", FILE, '"deploy/hosts.txt"', "a file of the repository that lists them, one per line"),
+    Key("environment[].targets_command", COMMAND, '"./list-hosts production"', "a command that prints them, one per line"),
+    Key("environment[].verify", COMMAND, '"./smoke-test {environment}"', "run once after each wave; exit status 0 is good"),
+    Key(
+        "environment[].rollback",
+        COMMAND,
+        '["./deploy", "{target}", "{previous}"]',
+        "run once for each target to undo; not set: the command, with the last good commit",
+    ),
+    Key(
+        "environment[].waves",
+        WAVES,
+        '["1", "10%", "100%"]',
+        "targets deployed when each wave is over",
+    ),
+    Key("environment[].after", NAME, '"staging"', "environment in which the commit must be good first; not set: none"),
+    Key("environment[].bake", DURATION, '"10m"', "how long a wave must stay good before the next begins"),
+    Key("environment[].timeout", POSITIVE_DURATION, '"5m"', "after this one command is ended, and has failed"),
+    Key("environment[].max_failures", number(0, "targets"), "1", "failed targets that a deploy survives"),
+    Key("environment[].concurrency", number(1, "targets", 10_000), "50", "targets deployed at the same time"),
+    Key("environment[].pass_env", VARIABLES, '["DEPLOY_TOKEN"]', "variables of the daemon that its commands see"),
+)
+"""Every key, in the order of the reference page."""
+
+
+@cache
+def _keys_of(table: str) -> dict[str, Key]:
+    return {key.name: key for key in KEYS if key.table == table}
+
+
+@cache
+def _tables_in(table: str) -> dict[str, str]:
+    """Name to section, of the tables directly inside a table."""
+    inner = {
+        section.rpartition(".")[2].removesuffix("[]"): section for section in SECTIONS if section.rpartition(".")[0] == table
+    }
+    return {name: section for name, section in inner.items() if section}
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------
+
+
+def parse(text: bytes, origin: str = CONFIG_NAME) -> Config | tuple[Problem, ...]:
+    """The configuration, or every problem of the file in order of lines. origin: what people call the file."""
+    if len(text) > MAX_BYTES:
+        return (Problem("", 0, f"{origin} has {len(text)} bytes: more than {MAX_BYTES} are not read"),)
+    try:
+        source = text.decode()
+    except UnicodeDecodeError as wrong:
+        line = text.count(b"\n", 0, wrong.start) + 1
+        return (Problem("", line, f"{origin} is not UTF-8: byte 0x{text[wrong.start]:02x} in this line. Save it as UTF-8"),)
+    values = _values(source, origin)
+    if isinstance(values, Problem):
+        return (values,)
+    book = _Book(source)
+    config: Config = _read_table("", values, (), book)
+    _check_needs(config.checks, book)
+    _check_after(config.environments, book)
+    return book.problems() or config
+
+
+def load(git: "Git", commit: Sha) -> Config | tuple[Problem, ...]:
+    """gate.toml of a commit; without one, a Config that has no checks. Raises Unavailable when git cannot tell."""
+    from ci.git import read_file  # brings subprocess, which users of the types alone need not pay
+
+    text = read_file(git, commit, CONFIG_NAME)
+    if text is not None:
+        return parse(text)
+    # Only a tree that can be read, and does not hold the name, means "no gate.toml". Anything else must not pass for it:
+    # a commit without checks lands unchecked.
+    entry = git.run("ls-tree", "--full-tree", commit, "--", CONFIG_NAME).text
+    if not entry:
+        return Config()
+    if " blob " in entry:
+        raise Unavailable(f"{CONFIG_NAME} of commit {commit} cannot be read: run git fsck in {git.git_dir}")
+    return (Problem("", 0, f"{CONFIG_NAME} is not a file: put the configuration in a file of that name"),)
+
+
+def _values(source: str, origin: str) -> dict[str, Any] | Problem:
+    """What tomllib makes of the text."""
+    import tomllib  # 17 ms that users of the types alone need not pay
+
+    from gate.toml_lines import MOST_PARTS, long_key  # the same
+
+    if source.startswith("\ufeff"):
+        return Problem("", 1, f"{origin} begins with a byte order mark: save it as UTF-8 without one")
+    too_long = long_key(source)
+    if too_long:
+        return Problem("", too_long, f"a key of more than {MOST_PARTS} dotted parts: {origin} has none that long")
+    try:
+        return tomllib.loads(source)
+    except tomllib.TOMLDecodeError as wrong:
+        return _syntax_problem(str(wrong), source)
+    except RecursionError:
+        return Problem("", 0, f"{origin} is nested too deeply: no key of it holds lists in lists")
+    except ValueError:  # Python refuses to convert whole numbers of thousands of digits
+        return Problem("", 0, f"{origin} holds a number that is too long to be read")
+
+
+_SYNTAX = {
+    "Cannot overwrite a value": "this key is there twice: keep one",
+    "Cannot declare": "this table is there twice: put its keys under one header",
+    "Expected '=' after a key": "expected '=' after the key",
+    "Invalid value": "the value is missing, or is not TOML: text needs quotes",
+    "Invalid statement": "this is not TOML: expected [table], [[table]] or key = value",
+}
+
+
+def _syntax_problem(said: str, source: str) -> Problem:
+    """tomllib's message in words that name the cure, where it is known."""
+    what, _, where = said.partition(" (at ")
+    found = re.match(r"line ([0-9]+)", where)
+    line = int(found[1]) if found else source.rstrip("\n").count("\n") + 1
+    if not found:
+        return Problem("", line, f"the file ends in the middle of something: {what[:1].lower()}{what[1:]}")
+    cure = next((cure for beginning, cure in _SYNTAX.items() if what.startswith(beginning)), "")
+    return Problem("", line, cure or f"not TOML: {shortened(what[:1].lower() + what[1:])}")
+
+
+class _Book:
+    """The problems found so far. Lines and near names are looked up at the end, and only for what is told."""
+
+    MOST_TOLD = 200
+    MOST_GUESSED = 50  # difflib compares each word with up to 500 others
+    MOST_COMPARED = 500
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._found: list[tuple[Path, str, tuple[str, Iterable[str]] | None]] = []
+
+    def add(self, path: "Path", text: str, near: tuple[str, Iterable[str]] | None = None) -> None:
+        self._found.append((path, text, near))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def problems(self) -> tuple[Problem, ...]:
+        if not self._found:
+            return ()
+        from gate.toml_lines import key_lines, line_of  # only a file with problems needs it
+
+        lines = key_lines(self._source)
+        placed = sorted(((line_of(lines, found[0]), found) for found in self._found), key=lambda each: each[0])
+        told = [
+            Problem(_written_path(path), line, text + (_guess(near) if position < self.MOST_GUESSED else ""))
+            for position, (line, (path, text, near)) in enumerate(placed[: self.MOST_TOLD])
+        ]
+        if len(placed) > len(told):
+            told.append(Problem("", 0, f"and {len(placed) - len(told)} more problems"))
+        return tuple(told)
+
+
+def _guess(near: tuple[str, Iterable[str]] | None) -> str:
+    if near is None or len(near[0]) > 64:
+        return ""
+    import difflib  # only a file with problems needs it
+
+    word, known = near
+    best = difflib.get_close_matches(word, list(islice(known, _Book.MOST_COMPARED)), n=1)
+    return f" (did you mean {quoted(best[0])}?)" if best else ""
+
+
+def _written_path(path: "Path") -> str:
+    """As people write it: check[2].env.LANG"""
+    written = ""
+    for step in path:
+        if isinstance(step, int):
+            written += f"[{step}]"
+        else:
+            shown = step if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", step) else quoted(step)
+            written += f".{shown}" if written else shown
+    return written
+
+
+def _read_table(section: str, values: Mapping[str, Any], path: "Path", book: _Book) -> Any:
+    """The table as its type. Where something is wrong the book knows, and the result serves only to look for more."""
+    keys, tables = _keys_of(section), _tables_in(section)
+    attributes: dict[str, Any] = {}
+    for name, value in values.items():
+        here = (*path, name)
+        if name in tables:
+            inner = tables[name]
+            is_array = inner.endswith("[]")
+            read = _read_array if is_array else _read_one
+            attributes[name + "s" * is_array] = read(inner, value, here, book)
+        elif name in keys:
+            before = len(book)
+            read_value = keys[name].kind.read(value, _complain_at(here, book))
+            if len(book) == before:
+                attributes[keys[name].attribute] = read_value
+        else:
+            book.add(here, *_unknown(name, section))
+    for key in keys.values():
+        if key.is_required and key.attribute not in attributes:
+            attributes[key.attribute] = ()
+            if key.name not in values:
+                book.add(path, f"{quoted(key.name)} is missing ({key.meaning}), as in {key.name} = {key.example}")
+    if section == "environment[]":
+        _check_targets(values, path, book)
+    return SECTIONS[section](**attributes)
+
+
+def _complain_at(path: "Path", book: _Book) -> Complain:
+    def complain(text: str, *below: str | int, near: tuple[str, Collection[str]] | None = None) -> None:
+        book.add((*path, *below), text, near)
+
+    return complain
+
+
+def _read_one(section: str, value: Any, path: "Path", book: _Book) -> Any:
+    if isinstance(value, dict):
+        return _read_table(section, value, path, book)
+    is_list = isinstance(value, list)
+    brackets = ", with one pair of brackets" if is_list else ""
+    book.add(path, f"must be a table, written [{section}]{brackets}, and is {kind_word(value)}")
+    return SECTIONS[section]()
+
+
+def _read_array(section: str, value: Any, path: "Path", book: _Book) -> tuple[Any, ...]:
+    header = f"[[{section.removesuffix('[]')}]]"
+    if not isinstance(value, list):
+        book.add(path, f"must be written {header}, with two pairs of brackets, once for each")
+        return ()
+    for position, item in enumerate(value):
+        if not isinstance(item, dict):
+            book.add((*path, position), f"must be a table, written {header}, and is {kind_word(item)}")
+    return tuple(
+        _read_table(section, item if isinstance(item, dict) else {}, (*path, position), book)
+        for position, item in enumerate(value)
+    )
+
+
+def _unknown(name: str, section: str) -> tuple[str, tuple[str, Iterable[str]]]:
+    """What to say of a key that the section does not have."""
+    known = (*_keys_of(section), *_tables_in(section))
+    where = f" in [{section}]".replace("[]]", "]") if section else ""
+    homes = [key.table for key in KEYS if key.name == name]
+    elsewhere = f": it belongs in {' or '.join(_header(home) for home in homes)}" if homes else ""
+    return f"unknown key {quoted(name)}{where}{elsewhere}", (name, () if homes else known)
+
+
+def _header(section: str) -> str:
+    return f"[[{section.removesuffix('[]')}]]" if section.endswith("[]") else f"[{section}]"
+
+
+def _check_targets(values: Mapping[str, Any], path: "Path", book: _Book) -> None:
+    ways = ("targets", "targets_file", "targets_command")
+    given = [way for way in ways if way in values]
+    if not given:
+        book.add(path, f"names no targets: give one of {', '.join(ways)}")
+    elif len(given) > 1:
+        book.add((*path, given[1]), f"targets are named more than once, by {' and '.join(given)}: keep one")
+
+
+# --- what must hold between tables --------------------------------------------------------------------------------------
+
+
+def _check_needs(checks: Sequence[Check], book: _Book) -> None:
+    positions = _positions([check.name for check in checks], "check", book)
+    order = list(Stage)
+    for position, check in enumerate(checks):
+        for index, need in enumerate(check.needs):
+            here = ("check", position, "needs", index)
+            if need not in positions:
+                book.add(here, f"there is no check {quoted(need)}", (need, positions))
+                continue
+            needed = checks[positions[need]]
+            if order.index(needed.stage) > order.index(check.stage):
+                book.add(here, f"{quoted(need)} runs later: a {check.stage} check cannot wait for a {needed.stage} check")
+    edges = {name: [need for need in checks[position].needs if need in positions] for name, position in positions.items()}
+    for circle in _circles(edges):
+        book.add(("check", positions[circle[0]], "needs"), f"needs go in a circle: {_drawn(circle)}")
+
+
+def _check_after(environments: Sequence[Environment], book: _Book) -> None:
+    positions = _positions([environment.name for environment in environments], "environment", book)
+    for position, environment in enumerate(environments):
+        if environment.after and environment.after not in positions:
+            text = f"there is no environment {quoted(environment.after)}"
+            book.add(("environment", position, "after"), text, (environment.after, positions))
+    afters = {name: [environments[position].after] for name, position in positions.items()}
+    for circle in _circles({name: [after for after in wanted if after in positions] for name, wanted in afters.items()}):
+        book.add(
+            ("environment", positions[circle[0]], "after"), f"environments wait for each other in a circle: {_drawn(circle)}"
+        )
+
+
+def _positions(names: Sequence[str], table: str, book: _Book) -> dict[str, int]:
+    """Name to position of the first that has it; the others are complained of."""
+    positions: dict[str, int] = {}
+    for position, name in enumerate(names):
+        if name and positions.setdefault(name, position) != position:
+            text = f"there is already a {table} {quoted(name)}, {table}[{positions[name]}]: give each its own name"
+            book.add((table, position, "name"), text.replace("a environment", "an environment"))
+    return positions
+
+
+def _circles(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """The circles that a walk in the order of the mapping closes. Without recursion: a chain may be thousands long."""
+    done: set[str] = set()
+    for start in edges:
+        trail: dict[str, Iterator[str]] = {} if start in done else {start: iter(edges[start])}
+        while trail:
+            last = next(reversed(trail))
+            for following in trail[last]:
+                if following in trail:
+                    names = list(trail)
+                    yield names[names.index(following) :]
+                elif following not in done:
+                    trail[following] = iter(edges[following])
+                    break
+            else:
+                del trail[last]
+                done.add(last)
+
+
+def _drawn(circle: Sequence[str]) -> str:
+    shown = [*circle[:5], "...", circle[-1]] if len(circle) > 7 else list(circle)
+    return " → ".join([*shown, circle[0]])
+
+
+# --- legal but odd -----------------------------------------------------------------------------------------------------
+
+
+def warnings(config: Config) -> tuple[str, ...]:
+    """What is legal in the configuration but hardly meant, each with the cure."""
+    return (
+        *_warn_of_checks(config),
+        *_warn_of_trust(config),
+        *(warning for check in config.checks for warning in _warn_of_check(check)),
+        *(warning for environment in config.environments for warning in _warn_of_environment(environment)),
+    )
+
+
+def _warn_of_checks(config: Config) -> Iterator[str]:
+    if not config.checks:
+        yield "there are no checks, so every change lands that does not conflict: add a [[check]]"
+    elif not config.checks_before_landing():
+        yield 'every check is of stage "post-commit", so nothing is checked before it lands: give one stage = "merge"'
+
+
+def _warn_of_trust(config: Config) -> Iterator[str]:
+    trust = config.trust
+    if not trust.maintainers and "*" not in trust.trusted:
+        yield (
+            "[trust] trusted is limited but maintainers is empty, so only the account that owns the repository can approve: "
+            "name maintainers"
+        )
+    if "*" in trust.maintainers:
+        yield '[trust] maintainers holds "*", so everybody may change gate.toml and approve: name people'
+    if config.run.isolation == "plain" and "*" not in trust.trusted:
+        yield (
+            '[run] isolation = "plain" lets checks of people who are not trusted read all that the gate can read: '
+            'write isolation = "auto"'
+        )
+    for position, rule in enumerate(trust.paths):
+        if "*" not in rule.approvers and rule.approvals > len(rule.approvers):
+            yield (
+                f"trust.path[{position}] asks for {rule.approvals} approvals but names {len(rule.approvers)} approvers, so "
+                "no change to these paths can land: name more approvers or ask for fewer approvals"
+            )
+
+
+def _warn_of_check(check: Check) -> Iterator[str]:
+    name = f"check {check.name!r}"
+    if check.inputs != WHOLE_TREE and set(check.inputs) <= {"*", "**", "**/*", "**/**"}:
+        yield f'{name} has inputs that mean the whole tree: write inputs = ["**"], or leave inputs out'
+    if check.network and check.max_age_s is None:
+        yield (
+            f"{name} uses the network, so its outcome depends on more than its inputs, yet a green result is kept for ever: "
+            'give it a max_age, such as "1d"'
+        )
+    if check.git and not check.is_whole_tree:
+        yield (
+            f"{name} has git = true and so sees the whole tree, but its result is kept for its inputs alone: "
+            "leave out git, or inputs"
+        )
+    if check.junit is not None and "{junit}" in check.words:
+        yield f"{name} has both junit and {{junit}} in its command: keep the one that its tool writes to"
+
+
+def _warn_of_environment(environment: Environment) -> Iterator[str]:
+    name = f"environment {environment.name!r}"
+    words = environment.command if isinstance(environment.command, str) else " ".join(environment.command)
+    if "target" not in words.lower() and len(environment.targets) != 1:
+        yield f"{name} runs the same command for every target: put {{target}} where the target's name goes"
+    if environment.targets and environment.max_failures >= len(environment.targets):
+        yield f"{name} survives the failure of all its targets: lower max_failures"
+    if environment.bake_s and len(environment.waves) > 1 and not environment.verify:
+        yield f"{name} waits after each wave but verifies nothing: give it a verify command"
+
+
+# --- writing ------------------------------------------------------------------------------------------------------------
+
+
+def dump(config: Config) -> str:
+    """The configuration as TOML, defaults included, which ``parse`` reads as the same configuration."""
+    from toml import TomlEncoder, dumps  # for gate config show alone
+
+    encoder = TomlEncoder()
+    encoder.dump_funcs[str] = _toml_text  # its own writes control characters in a way that no reader accepts
+    plain = _plain(config, "")
+    arrays = {name: plain.pop(name) for name in ("check", "environment") if name in plain}
+    return dumps(plain, encoder) + "\n" + dumps(arrays, encoder)
+
+
+def _plain(value: Any, section: str) -> dict[str, Any]:
+    """The table as TOML could hold it, without the keys that are not set."""
+    plain = {key.name: key.kind.write(getattr(value, key.attribute)) for key in _keys_of(section).values()}
+    for name, inner in _tables_in(section).items():
+        if inner.endswith("[]"):
+            plain[name] = [_plain(item, inner) for item in getattr(value, name + "s")] or None
+        else:
+            plain[name] = _plain(getattr(value, name), inner)
+    return {name: held for name, held in plain.items() if held is not None}
+
+
+def _toml_text(text: str) -> str:
+    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda found: escapes.get(found[0]) or f"\\u{ord(found[0]):04x}", text) + '"'
+
+
+def toml_value(value: object) -> str:
+    """A value as it stands after the equals sign; "" for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {toml_value(held)}" for name, held in value.items()) + " }" if value else "{}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    return _toml_text(value) if isinstance(value, str) else str(value)
+
+
+def effective(config: Config, text: bytes, origin: str = CONFIG_NAME) -> list[tuple[str, str, str]]:
+    """(path, value in TOML, origin) of every key, in the order of KEYS and of the file.
+
+    text: the file that the configuration was parsed from. origin is "gate.toml line N" or "default"; the value of a key that
+    is not set is "".
+    """
+    from gate.toml_lines import key_lines  # for gate config show alone
+
+    return list(_effective(config, "", (), key_lines(text.decode()), origin))
+
+
+def _effective(
+    value: Any, section: str, path: "Path", lines: Mapping["Path", int], origin: str
+) -> Iterator[tuple[str, str, str]]:
+    for key in _keys_of(section).values():
+        here = (*path, key.name)
+        shown = toml_value(key.kind.write(getattr(value, key.attribute)))
+        yield _written_path(here), shown, f"{origin} line {lines[here]}" if here in lines else "default"
+    for name, inner in _tables_in(section).items():
+        if inner.endswith("[]"):
+            for position, item in enumerate(getattr(value, name + "s")):
+                yield from _effective(item, inner, (*path, name, position), lines, origin)
+        else:
+            yield from _effective(getattr(value, name), inner, (*path, name), lines, origin)
