@@ -27,6 +27,8 @@ def git_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of every git that we start: built, with none of the caller's GIT_ variables."""
     env = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     env |= {"LC_ALL": "C", "LANGUAGE": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+    # Else whoever may push refs/replace/* shows the gate other content than every clone of the same commit has.
+    env["GIT_NO_REPLACE_OBJECTS"] = "1"
     for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM"):
         if name in os.environ:
             env[name] = os.environ[name]
