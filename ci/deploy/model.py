@@ -38,7 +38,11 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class DeployStarted:
-    """The plan is frozen here: targets and waves do not change under a running deploy. kind: forward or rollback."""
+    """The plan is frozen here: targets, waves and settings do not change under a running deploy.
+
+    kind: forward or rollback (back to an earlier good commit, asked for by a person; previous is then the commit left).
+    settings: the environment as gate.toml had it at that moment. None: nothing can be run for it, every step fails.
+    """
 
     at: float
     deploy: int
@@ -48,6 +52,7 @@ class DeployStarted:
     waves: tuple[tuple[str, ...], ...]
     kind: str = "forward"
     by: str = "gate"
+    settings: Environment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class WaveFinished:
-    """good: every target within the failure threshold and verify exited 0. bake is over when at + bake_s has passed."""
+    """good: failures are within the threshold and verify exited 0. bake is over when at + bake_s has passed."""
 
     at: float
     deploy: int

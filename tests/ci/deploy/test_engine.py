@@ -1,0 +1,236 @@
+"""Deploys with real git and real processes."""
+
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes.deploys import Controller, World
+from fakes.repositories import Repository
+
+from ci.deploy.model import DeployFinished, DeployStarted, Environment, RollbackRequested, StepFinished, StepSent
+from ci.model import Sha
+
+TEN = tuple(f"web{number}" for number in range(10))
+
+# Each target is a folder; what stands there is in "version", and every run of a command adds a line to "runs".
+DEPLOY_ONE = """#!/bin/sh
+mkdir -p -- "$SERVERS/$1" || exit
+echo "$GATE_ACTION $2" >>"$SERVERS/$1/runs"
+cat app.txt >"$SERVERS/$1/version"
+"""
+
+
+@pytest.fixture
+def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "servers"
+    folder.mkdir()
+    monkeypatch.setenv("SERVERS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def world(repository: Repository, tmp_path: Path) -> World:
+    repository.write("deploy-one", DEPLOY_ONE, executable=True)
+    commit = Sha(repository.commit("one", {"app.txt": "one\n"}))
+    production = Environment(
+        name="production",
+        command="./deploy-one {target} {commit}",
+        targets=TEN,
+        waves=("1", "50%", "100%"),
+        pass_env=("SERVERS",),
+    )
+    return World(repository.git_dir, tmp_path / "gate", (production,), (commit,), commit)
+
+
+@pytest.fixture
+def controller(world: World) -> Iterator[Callable[[World], Controller]]:
+    opened: list[Controller] = []
+
+    def open_one(told: World) -> Controller:
+        opened.append(Controller(told))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+def configured(world: World, **settings: object) -> World:
+    return replace(world, environments=(replace(world.environments[0], **settings),))
+
+
+def with_commit(world: World, repository: Repository, text: str) -> World:
+    commit = Sha(repository.commit(text, {"app.txt": f"{text}\n"}))
+    return replace(world, trunk=(*world.trunk, commit), promoted=commit)
+
+
+def versions(servers: Path) -> dict[str, str]:
+    return {folder.name: (folder / "version").read_text().strip() for folder in sorted(servers.iterdir())}
+
+
+def runs(servers: Path) -> dict[str, list[str]]:
+    return {folder.name: (folder / "runs").read_text().splitlines() for folder in sorted(servers.iterdir())}
+
+
+def outcomes(world: World) -> list[str]:
+    return [fact.outcome for fact in world.facts() if isinstance(fact, DeployFinished)]
+
+
+def test_ten_targets_are_deployed_in_three_waves_each_once(world: World, servers: Path, controller) -> None:
+    state = controller(world).run_until_over()
+
+    assert outcomes(world) == ["good"]
+    assert state.of("production").present == world.promoted
+    assert versions(servers) == dict.fromkeys(TEN, "one")
+    assert runs(servers) == dict.fromkeys(TEN, [f"deploy {world.promoted}"])
+    assert [len(wave) for wave in state.deploys[1].started.waves] == [1, 4, 5]
+    assert [path.name for path in (world.folder / "deploys" / "1").glob("tree-*") if path.is_dir()] == []
+    sent = [fact for fact in world.facts() if isinstance(fact, StepFinished)]
+    assert all((world.folder / fact.log).exists() for fact in sent)
+
+
+def test_nothing_is_deployed_twice_when_nothing_is_new(world: World, servers: Path, controller) -> None:
+    first = controller(world)
+    first.run_until_over()
+    first.run_until_over()
+    controller(world).run_until_over()
+    assert outcomes(world) == ["good"]
+
+
+def test_a_failed_verify_puts_the_previous_commit_back(
+    world: World, servers: Path, repository: Repository, controller
+) -> None:
+    world = configured(world, verify='test "$GATE_WAVE" != 2 || ! grep -l bad "$SERVERS"/*/version')
+    controller(world).run_until_over()
+    worse = with_commit(world, repository, "bad")
+    state = controller(worse).run_until_over()
+
+    assert outcomes(world) == ["good", "rolled back"]
+    assert versions(servers) == dict.fromkeys(TEN, "one")
+    assert state.of("production").present == world.promoted
+    assert worse.promoted in state.of("production").barred
+    assert runs(servers)["web0"][1:] == [f"deploy {worse.promoted}", f"rollback {world.promoted}"]
+    assert len(runs(servers)["web9"]) == 1, "the third wave was never begun"
+    controller(worse).run_until_over()
+    assert outcomes(world) == ["good", "rolled back"], "a commit that was rolled back is not tried again"
+
+    controller(with_commit(worse, repository, "fixed")).run_until_over()
+    assert versions(servers) == dict.fromkeys(TEN, "fixed")
+
+
+def test_a_rollback_command_is_told_what_goes_and_what_comes(
+    world: World, servers: Path, repository: Repository, controller
+) -> None:
+    world = configured(world, waves=("100%",), targets=("web0",))
+    controller(world).run_until_over()
+    worse = configured(
+        with_commit(world, repository, "bad"),
+        verify="exit 1",
+        rollback=("/bin/sh", "-c", 'echo "$1 from $2 to $3" >"$SERVERS/said"; cat app.txt >>"$SERVERS/said"', "sh")
+        + ("{target}", "{commit}", "{previous}"),
+    )
+    controller(worse).run_until_over()
+    assert (servers / "said").read_text() == f"web0 from {worse.promoted} to {world.promoted}\none\n"
+
+
+def test_a_person_can_ask_for_the_commit_before(world: World, servers: Path, repository: Repository, controller) -> None:
+    controller(world).run_until_over()
+    newer = with_commit(world, repository, "two")
+    one = controller(newer)
+    one.run_until_over()
+    one.record(RollbackRequested(1.0, "production", "ann"))
+    state = one.run_until_over()
+    assert versions(servers) == dict.fromkeys(TEN, "one")
+    assert outcomes(world) == ["good", "good", "good"]
+    assert state.of("production").present == world.promoted
+    started = [fact for fact in world.facts() if isinstance(fact, DeployStarted)]
+    assert (started[-1].kind, started[-1].by) == ("rollback", "ann")
+
+
+HOSTILE = ("-rf", 'it\'s "$(touch PWNED)" `touch PWNED` $HOME; *')
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "./deploy-one {target} {commit}",
+        './deploy-one "{target}" {commit}',
+        "./deploy-one '{target}' '{commit}'",
+        ("./deploy-one", "{target}", "{commit}"),
+    ],
+    ids=["bare", "in double quotes", "in single quotes", "as a list"],
+)
+def test_hostile_target_names_are_only_names(
+    world: World, servers: Path, controller, command: str | tuple[str, ...]
+) -> None:
+    world = configured(world, command=command, targets=HOSTILE)
+    controller(world).run_until_over()
+    assert sorted(folder.name for folder in servers.iterdir()) == sorted(HOSTILE)
+    assert runs(servers) == dict.fromkeys(HOSTILE, [f"deploy {world.promoted}"])
+
+
+def start_controller(world: World, file: Path) -> "subprocess.Popen[bytes]":
+    file.write_bytes(pickle.dumps(world))
+    tests = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-m", "fakes.deploys", str(file)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(tests.parent), str(tests)))},
+    )
+
+
+# A target waits for word through a FIFO: the test decides when a step ends.
+HELD = 'echo "$GATE_TARGET" >>"$SERVERS/begun"; read -r word <"$SERVERS/go-$GATE_TARGET"; ./deploy-one {target} {commit}'
+
+
+def test_a_controller_killed_within_a_wave_deploys_every_target_once(
+    world: World, servers: Path, tmp_path: Path, controller
+) -> None:
+    for name in ("begun", *(f"go-{target}" for target in TEN)):
+        os.mkfifo(servers / name)
+    world = configured(world, command=HELD, concurrency=3)
+    killed = start_controller(world, tmp_path / "world")
+    go = {target: os.open(servers / f"go-{target}", os.O_RDWR) for target in TEN}
+    with os.fdopen(os.open(servers / "begun", os.O_RDWR)) as begun:
+        assert begun.readline().strip() == "web0"
+        os.write(go["web0"], b"go\n")
+        assert {begun.readline().strip() for _ in range(3)} == {"web1", "web2", "web3"}
+        killed.kill()
+        assert killed.wait() == -signal.SIGKILL
+        os.write(go["web2"], b"go\n")  # ends while there is no controller
+        second = controller(world)
+        for target in TEN[1:]:
+            if target != "web2":
+                os.write(go[target], b"go\n")
+        second.run_until_over()
+    for descriptor in go.values():
+        os.close(descriptor)
+    for name in ("begun", *(f"go-{target}" for target in TEN)):
+        (servers / name).unlink()
+    assert outcomes(world) == ["good"]
+    assert runs(servers) == dict.fromkeys(TEN, [f"deploy {world.promoted}"])
+
+
+def test_a_controller_killed_at_random_moments_deploys_every_target_once(
+    world: World, servers: Path, tmp_path: Path, controller
+) -> None:
+    chance = random.Random(7)
+    for _ in range(6):
+        life = start_controller(world, tmp_path / "world")
+        try:
+            life.wait(timeout=chance.uniform(0.15, 0.6))
+        except subprocess.TimeoutExpired:
+            life.kill()
+            life.wait()
+    controller(world).run_until_over()
+    assert outcomes(world) == ["good"]
+    assert runs(servers) == dict.fromkeys(TEN, [f"deploy {world.promoted}"])
+    sent = Counter(fact.step for fact in world.facts() if isinstance(fact, StepSent))
+    assert set(sent.values()) == {1}
