@@ -1,0 +1,331 @@
+"""Gives a check its place: a folder with the content of a commit, as much of it as the check declares.
+
+A check over the whole tree gets a warm work tree that is reset between runs; a check with declared inputs gets a fresh
+folder with those files and nothing else. Both are written through Git directories that lie outside of what a check can
+write: nothing that a check leaves behind is ever read as configuration, hook or index by a git command of ours. The
+canonical repository lends its objects and knows nothing of all this.
+"""
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ci import keys, processes
+from ci.errors import Unavailable, UserError
+from ci.git import Git, GitFailed
+from ci.model import RunRequest, Sha
+from ci.sandbox import Isolation
+
+Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with a work tree or without
+
+_SUBMODULE = b"160000"
+_GLOB = re.compile(r"[*?\[\\]")
+
+# Whatever the account's own settings say: these keep the reset of a work tree complete and honest.
+_WARM_SETTINGS = f"""
+[core]
+	bare = false
+	trustctime = true
+	checkStat = default
+	fileMode = true
+	symlinks = true
+	fsmonitor = false
+	untrackedCache = false
+	splitIndex = false
+	sparseCheckout = false
+	hooksPath = {os.devnull}
+	excludesFile = {os.devnull}
+[submodule]
+	recurse = false
+[gc]
+	auto = 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder that a check runs in. ``Place(folder)`` is a folder that exists, as in a developer's clone.
+
+    files: paths that match the check's inputs; None: nobody has looked. scratch: the run's private folder; None: the run
+    makes one. shown: (what, where) that a sandbox shows read-only besides. ceiling: where a git that looks for a
+    repository must stop on its way up.
+    """
+
+    folder: Path
+    files: tuple[str, ...] | None = None
+    scratch: Path | None = None
+    shown: tuple[tuple[Path, Path], ...] = ()
+    ceiling: Path | None = None
+
+
+class TreeRefused(UserError):  # noqa: N818 - as ci.errors names its own
+    """The commit cannot be written as files: it holds a path like ``../x`` or ``.git/config`` that git rightly refuses."""
+
+
+class Workspace:
+    """The places of one worker slot. For one run at a time; ``folder`` is the gate's own, its path without symlinks.
+
+    slot: number of the warm work tree under ``folder/pool``. door: how to open git on a Git directory of our own.
+    """
+
+    def __init__(self, repository: Git, folder: Path, slot: int, door: Door) -> None:
+        self._repository = repository
+        self._runs = folder / "runs"
+        self._tree = _WarmTree(repository, folder / "pool" / str(slot), door)
+
+    @contextmanager
+    def place(self, request: RunRequest, isolation: Isolation) -> Iterator[Place]:
+        """The place for a run, removed or left to the next reset afterwards.
+
+        Raises TreeRefused when the commit cannot be files, Unavailable when git or the disk fails.
+        """
+        scratch = self._runs / request.run
+        try:
+            try:
+                scratch.mkdir(parents=True, mode=0o700)
+                if request.check.is_whole_tree or request.check.git:
+                    place = self._whole_tree(request, isolation, scratch)
+                else:
+                    place = self._declared_inputs(request, scratch)
+            except OSError as wrong:
+                raise Unavailable(f"the folder for check {request.check.name} cannot be made: {wrong}") from wrong
+            yield place
+        finally:
+            remove_tree(scratch)
+
+    def _whole_tree(self, request: RunRequest, isolation: Isolation, scratch: Path) -> Place:
+        tree = self._tree
+        tree.reset_to(request.commit, mark=scratch)
+        shown: tuple[tuple[Path, Path], ...] = ()
+        if request.check.git:
+            if isolation is Isolation.BUBBLEWRAP:
+                shown = ((tree.git_dir, tree.folder / ".git"), *((path, path) for path in tree.object_folders()))
+            else:
+                shutil.copytree(tree.git_dir, tree.folder / ".git", symlinks=True)
+        files = None
+        if request.files is None and request.check.names_files:
+            listed = _list(self._repository, request.commit, request.check.inputs)
+            files = tuple(os.fsdecode(entry.path) for entry in listed if entry.mode != _SUBMODULE)
+        return Place(tree.folder, files, scratch, shown, ceiling=tree.folder.parent)
+
+    def _declared_inputs(self, request: RunRequest, scratch: Path) -> Place:
+        folder = scratch / "tree"
+        folder.mkdir()
+        entries = _list(self._repository, request.commit, request.check.inputs)
+        write_files(self._repository, entries, folder, scratch)
+        files = tuple(os.fsdecode(entry.path) for entry in entries if entry.mode != _SUBMODULE)
+        return Place(folder, files, scratch, ceiling=scratch)
+
+
+class Entry(NamedTuple):
+    """One line of a tree: octal mode, hexadecimal object id, path, all as git prints them."""
+
+    mode: bytes
+    blob: bytes
+    path: bytes
+
+
+def _list(repository: Git, commit: Sha, inputs: Sequence[str]) -> list[Entry]:
+    """Everything of a commit that matches the inputs, submodules among it, in git's order."""
+    prefixes = literal_prefixes(inputs)
+    out = repository.run(
+        "ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit, *(["--", *prefixes] if prefixes else [])
+    ).out
+    is_match = keys.matcher(tuple(inputs))
+    entries = []
+    for line in out.split(b"\0")[:-1]:
+        meta, path = line.split(b"\t", 1)
+        if is_match(os.fsdecode(path)):
+            mode, _, blob = meta.split(b" ")
+            entries.append(Entry(mode, blob, path))
+    return entries
+
+
+def literal_prefixes(inputs: Sequence[str]) -> list[str]:
+    """Folders or files that everything matching lies in, so that git need not list the rest; empty: anywhere."""
+    prefixes = []
+    for pattern in inputs:
+        if pattern.startswith(("!", "#")) or not pattern.strip():
+            continue  # takes away, or is no pattern: adds no place to look
+        anchored = pattern.rstrip("/")
+        if "/" not in anchored or pattern != pattern.strip():
+            return []
+        parts = []
+        for part in anchored.lstrip("/").split("/"):
+            if _GLOB.search(part):
+                break
+            parts.append(part)
+        if not parts or not {"", ".", ".."}.isdisjoint(parts):
+            return []
+        prefixes.append("/".join(parts))
+    return prefixes
+
+
+def write_files(repository: Git, entries: Sequence[Entry], folder: Path, scratch: Path) -> None:
+    """Write these into an empty folder, with the modes, links and filters that git gives them. Submodules: empty folders."""
+    if not entries:
+        return
+    env = {
+        "GIT_INDEX_FILE": str(scratch / "index"),
+        "GIT_WORK_TREE": str(folder),
+        processes.MARK: str(scratch),
+    }
+    lines = b"".join(b"%b %b\t%b\0" % entry for entry in entries)
+    try:
+        repository.run("update-index", "-z", "--index-info", stdin=lines, env=env)
+        repository.run("-c", f"core.hooksPath={os.devnull}", "checkout-index", "--all", "--quiet", "--force", env=env)
+    except GitFailed as failed:
+        raise _refused(failed) from failed
+
+
+class _WarmTree:
+    """A work tree that is kept between runs, with a Git directory beside it that borrows the canonical objects."""
+
+    def __init__(self, repository: Git, home: Path, door: Door) -> None:
+        self._repository = repository
+        self._home = home
+        self._door = door
+        self.git_dir = home / "git"
+        self.folder = home / "tree"
+        self._git: Git | None = None
+
+    def reset_to(self, commit: Sha, mark: Path) -> None:
+        """Make the folder hold exactly the commit, whatever the last run did to it."""
+        try:
+            self._reset(self._git or self._opened(), commit, mark)
+        except (GitFailed, OSError) as wrong:
+            if isinstance(wrong, GitFailed) and isinstance(refused := _refused(wrong), TreeRefused):
+                raise refused from wrong
+            # A check can leave things behind that git cannot clear away: start again with nothing.
+            self._git = None
+            remove_tree(self._home)
+            self._reset(self._opened(), commit, mark)
+
+    def _opened(self) -> Git:
+        """Make the Git directory unless an earlier process did. It gets its name when it is whole."""
+        git = self._door(self.git_dir, self.folder)
+        if not (self.git_dir / "HEAD").exists():
+            remove_tree(self._home)
+            self.folder.mkdir(parents=True, mode=0o700)
+            hash_name = self._repository.run("rev-parse", "--show-object-format").text
+            making = self._home / "making"
+            making.mkdir()
+            self._door(making, None).run("init", "--quiet", "--bare", "--template=", f"--object-format={hash_name}")
+            (making / "objects" / "info" / "alternates").write_bytes(_quoted(self._objects()) + b"\n")
+            with (making / "config").open("a") as config:
+                config.write(_WARM_SETTINGS)
+            making.rename(self.git_dir)
+        self.folder.mkdir(exist_ok=True, mode=0o700)
+        for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
+            (self.git_dir / lock).unlink(missing_ok=True)
+        self._git = git
+        return git
+
+    def _reset(self, git: Git, commit: Sha, mark: Path) -> None:
+        env = {processes.MARK: str(mark)}
+        before = self._commit_before()
+        if before is not None and before != commit and self._attributes_differ(before, commit):
+            # Attributes decide how blobs become files, and git does not write unchanged blobs again because of them.
+            (self.git_dir / "index").unlink(missing_ok=True)
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            self.folder.unlink(missing_ok=True)
+            self.folder.mkdir(mode=0o700)
+        git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
+        git.run("clean", "--quiet", "-ffdx", env=env)
+        self._clear_blind_spots(git, commit)
+
+    def _clear_blind_spots(self, git: Git, commit: Sha) -> None:
+        """Remove what ``git clean`` does not look at: anything named .git, and the content of submodule folders."""
+        remove_tree(self.folder / ".git")
+        for line in git.run("ls-tree", "-r", "-d", "-z", "--full-tree", commit).out.split(b"\0")[:-1]:
+            meta, name = line.split(b"\t", 1)
+            path = self.folder / os.fsdecode(name)
+            if meta.startswith(_SUBMODULE):
+                if not path.is_dir() or any(path.iterdir()):
+                    remove_tree(path)
+                    path.mkdir()
+            elif os.path.lexists(path / ".git"):
+                remove_tree(path / ".git")
+
+    def _commit_before(self) -> Sha | None:
+        """What the work tree was last set to; None: nothing yet."""
+        with suppress(FileNotFoundError):
+            head = (self.git_dir / "HEAD").read_text().strip()
+            if not head.startswith("ref:"):
+                return Sha(head)
+        return None
+
+    def _attributes_differ(self, before: Sha, commit: Sha) -> bool:
+        end = self._repository.run(
+            *("diff-tree", "-r", "--quiet", "--no-renames", "--end-of-options", before, commit),
+            *("--", ":(glob)**/.gitattributes"),
+            ok=(0, 1, 128),  # 128: the commit of before may have been pruned
+        )
+        return end.code != 0
+
+    def _objects(self) -> Path:
+        return (self._repository.git_dir / "objects").resolve()
+
+    def object_folders(self) -> list[Path]:
+        """The canonical object store and those that it borrows from in turn."""
+        found: list[Path] = []
+        pending = [self._objects()]
+        while pending and len(found) < 20:
+            folder = pending.pop()
+            if folder in found or not folder.is_dir():
+                continue
+            found.append(folder)
+            with suppress(FileNotFoundError):
+                lines = (folder / "info" / "alternates").read_bytes().splitlines()
+                pending += [
+                    (folder / os.fsdecode(line)).resolve() for line in lines if line and not line.startswith((b"#", b'"'))
+                ]
+        return found
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or folder, also one whose owner took away his own permissions. Nothing there: nothing to do.
+
+    Raises OSError when it cannot be removed.
+    """
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+        return
+    with suppress(FileNotFoundError):
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            _unlock(path)
+            shutil.rmtree(path)
+
+
+def _unlock(path: Path) -> None:
+    """Give its owner all rights on a folder and the folders in it; os.walk does not follow symlinks."""
+    path.chmod(stat.S_IRWXU)
+    for here, folders, _ in os.walk(path):
+        for name in folders:
+            folder = Path(here, name)
+            if not folder.is_symlink():
+                folder.chmod(stat.S_IRWXU)
+
+
+def _quoted(path: Path) -> bytes:
+    """A path as git's alternates file takes it, whatever bytes are in it."""
+    raw = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    return b'"' + raw + b'"'
+
+
+def _refused(failed: GitFailed) -> Unavailable | TreeRefused:
+    """What a failure to write a commit means: git's refusal of a path is about the commit, all else about the machine."""
+    for line in failed.end.err.splitlines():
+        if "nvalid path" in line:
+            return TreeRefused(
+                f"the commit holds a path that git refuses to write: {line.partition('nvalid path')[2].strip()}"
+            )
+    return failed
