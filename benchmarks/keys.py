@@ -56,11 +56,11 @@ def declared_checks() -> list[Check]:
         *((f"*.{language}",) for language in LANGUAGES),
         *((f"/area{area:02}/",) for area in (1, 2)),
         ("/area0*/**/*.py", "/area1*/**"),
-        ("*.py", "!/area4*/"),
-        ("*.ts", "*.md", "!part03/"),
+        ("*.py", "!/area4*/**"),
+        ("*.ts", "*.md", "!part03/**"),
         ("/*/part00/",),
         ("*", "!*.md"),
-        ("*.go", "/area05/", "!/area05/part01/"),
+        ("*.go", "/area05/", "!/area05/part01/**"),
     ]
     return [Check(CheckName(f"check{number}"), "true", inputs=each) for number, each in enumerate(inputs)]
 
