@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes.deploys import Controller, World
-from fakes.repositories import Repository
 
 from ci.deploy.model import DeployFinished, DeployStarted, Environment, RollbackRequested, StepFinished, StepSent
 from ci.model import Sha
+from fakes.deploys import Controller, World
+from fakes.repositories import Repository
 
 TEN = tuple(f"web{number}" for number in range(10))
 
@@ -90,7 +90,7 @@ def test_ten_targets_are_deployed_in_three_waves_each_once(world: World, servers
     assert outcomes(world) == ["good"]
     assert state.of("production").present == world.promoted
     assert versions(servers) == dict.fromkeys(TEN, "one")
-    assert runs(servers) == dict.fromkeys(TEN, [f"deploy {world.promoted}"])
+    assert runs(servers) == {target: [f"deploy {world.promoted}"] for target in TEN}
     assert [len(wave) for wave in state.deploys[1].started.waves] == [1, 4, 5]
     assert [path.name for path in (world.folder / "deploys" / "1").glob("tree-*") if path.is_dir()] == []
     sent = [fact for fact in world.facts() if isinstance(fact, StepFinished)]
@@ -126,6 +126,9 @@ def test_a_failed_verify_puts_the_previous_commit_back(
     assert versions(servers) == dict.fromkeys(TEN, "fixed")
 
 
+SAY_WHAT_HAPPENS = 'echo "$1 from $2 to $3" >"$SERVERS/said"; cat app.txt >>"$SERVERS/said"'
+
+
 def test_a_rollback_command_is_told_what_goes_and_what_comes(
     world: World, servers: Path, repository: Repository, controller
 ) -> None:
@@ -134,8 +137,7 @@ def test_a_rollback_command_is_told_what_goes_and_what_comes(
     worse = configured(
         with_commit(world, repository, "bad"),
         verify="exit 1",
-        rollback=("/bin/sh", "-c", 'echo "$1 from $2 to $3" >"$SERVERS/said"; cat app.txt >>"$SERVERS/said"', "sh")
-        + ("{target}", "{commit}", "{previous}"),
+        rollback=("/bin/sh", "-c", SAY_WHAT_HAPPENS, "sh", "{target}", "{commit}", "{previous}"),
     )
     controller(worse).run_until_over()
     assert (servers / "said").read_text() == f"web0 from {worse.promoted} to {world.promoted}\none\n"
@@ -174,7 +176,7 @@ def test_hostile_target_names_are_only_names(
     world = configured(world, command=command, targets=HOSTILE)
     controller(world).run_until_over()
     assert sorted(folder.name for folder in servers.iterdir()) == sorted(HOSTILE)
-    assert runs(servers) == dict.fromkeys(HOSTILE, [f"deploy {world.promoted}"])
+    assert runs(servers) == {target: [f"deploy {world.promoted}"] for target in HOSTILE}
 
 
 def start_controller(world: World, file: Path) -> "subprocess.Popen[bytes]":
@@ -215,7 +217,7 @@ def test_a_controller_killed_within_a_wave_deploys_every_target_once(
     for name in ("begun", *(f"go-{target}" for target in TEN)):
         (servers / name).unlink()
     assert outcomes(world) == ["good"]
-    assert runs(servers) == dict.fromkeys(TEN, [f"deploy {world.promoted}"])
+    assert runs(servers) == {target: [f"deploy {world.promoted}"] for target in TEN}
 
 
 def test_a_controller_killed_at_random_moments_deploys_every_target_once(
@@ -231,6 +233,6 @@ def test_a_controller_killed_at_random_moments_deploys_every_target_once(
             life.wait()
     controller(world).run_until_over()
     assert outcomes(world) == ["good"]
-    assert runs(servers) == dict.fromkeys(TEN, [f"deploy {world.promoted}"])
+    assert runs(servers) == {target: [f"deploy {world.promoted}"] for target in TEN}
     sent = Counter(fact.step for fact in world.facts() if isinstance(fact, StepSent))
     assert set(sent.values()) == {1}
