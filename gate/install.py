@@ -24,7 +24,12 @@ _SETTINGS = (
     ("gc.auto", "0"),
     ("receive.autogc", "false"),
 )
+_ROUTES = "receive.procReceiveRefs"
 _HIDDEN = ("refs/changes", "refs/gate")
+
+# Started so, and not as a script, the hook is compiled once and not at every push: half of its cost. Appended to the path,
+# the folder of hooks/receive.py hides nothing of the standard library.
+_START = "import sys; sys.path.append(sys.argv.pop(1)); from receive import main; sys.exit(main())"
 
 
 def init_bare(repo: Path, trunk: str | None = None) -> list[str]:
@@ -72,9 +77,12 @@ def _point_head(git: Git, trunk: str | None) -> list[str]:
     ref = f"refs/heads/{trunk}"
     if git.run("check-ref-format", ref, ok=(0, 1)).code != 0 or trunk.startswith("-"):
         raise UserError(f"{trunk!r} cannot be the name of a branch")
-    if git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1)).text == ref:
+    former = git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1)).text
+    if former == ref:
         return []
     git.run("symbolic-ref", "HEAD", ref)
+    # Otherwise the gate would be asked about pushes to what is an ordinary branch now, and refuse them.
+    git.run("config", "--local", "--unset-all", "--fixed-value", _ROUTES, former, ok=(0, 5))
     return [f"HEAD points to {trunk}, which makes it the trunk"]
 
 
@@ -87,11 +95,11 @@ def _trunk(git: Git) -> RefName:
 
 def _wanted(trunk: RefName) -> dict[str, tuple[str, ...]]:
     wanted = {name: (value,) for name, value in _SETTINGS}
-    return wanted | {"receive.procReceiveRefs": ("refs/for", trunk), "receive.hideRefs": _HIDDEN}
+    return wanted | {_ROUTES: ("refs/for", trunk), "receive.hideRefs": _HIDDEN}
 
 
 def _set(git: Git, name: str, values: tuple[str, ...]) -> list[str]:
-    """Give a setting its values. Of one that may have several, values that others set are kept, but for a former trunk."""
+    """Give a setting its values. Of one that may have several, values that others set are kept."""
     present = tuple(git.run("config", "--local", "--get-all", name, ok=(0, 1)).text.splitlines())
     if len(values) == 1:
         if present == values:
@@ -111,28 +119,32 @@ def _hooks_folder(git: Git) -> Path:
 
 def _write_hook(folder: Path, hook: str) -> list[str]:
     file = folder / hook
-    script = _script(hook)
-    call = script.splitlines()[-1].removesuffix(' "$@"')
+    script = f"#!/bin/sh\n{MARKER}\nexec {_call(hook)}\n"
+    present = None
     if os.path.lexists(file):
         present = file.read_text(errors="surrogateescape") if file.is_file() else ""
+        if MARKER not in present:
+            return [] if _call(hook) in present else [_how_to_chain(file, hook)]
         if present == script and os.access(file, os.X_OK):
             return []
-        if MARKER not in present:
-            if call.removeprefix("exec ") in present:
-                return []
-            return [
-                f"{file} is a hook of yours and was left alone; the gate does not work here until that hook hands over to it. "
-                f"Let it end with this line: {call}"
-            ]
     folder.mkdir(exist_ok=True)
     fresh = folder / f".{hook}.new"
     fresh.write_text(script, errors="surrogateescape")
     fresh.chmod(0o755)
     fresh.replace(file)
-    return [f"wrote {file}"]
+    return [f"wrote {file}" if present is None else f"renewed {file}"]
 
 
-def _script(hook: str) -> str:
+def _call(hook: str) -> str:
     receive = Path(__file__).resolve().parent.parent / "hooks" / "receive.py"
-    command = shlex.join([sys.executable, "-I", "-S", str(receive), hook])
-    return f"#!/bin/sh\n{MARKER}\nexec {command}\n"
+    return shlex.join([sys.executable, "-I", "-S", "-c", _START, str(receive.parent), hook])
+
+
+def _how_to_chain(file: Path, hook: str) -> str:
+    left_alone = f"{file} was not written by the gate and is left alone, and without it the gate does not work here."
+    if hook == "proc-receive":
+        return f"{left_alone} Git has one such hook: let yours hand over refs/for and the trunk with: exec {_call(hook)}"
+    return (
+        f"{left_alone} Let it begin with this line, and read its refs from $refs instead of standard input: "
+        f"refs=$(cat); printf '%s\\n' \"$refs\" | {_call(hook)} || exit 1"
+    )

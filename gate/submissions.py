@@ -1,7 +1,7 @@
 """Reads what hooks/receive.py recorded: the chain of submissions on refs/gate/submissions.
 
-The first-parent chain is: newest record, ..., first record, an empty root. Each record's second parent is the pushed head, so
-that no submitted commit is ever garbage.
+The first-parent chain is: newest record, ..., first record, an empty root. Each record's second parent is the pushed head,
+so that no submitted commit is ever garbage.
 """
 
 import json
