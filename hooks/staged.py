@@ -7,6 +7,8 @@ hook's GIT_INDEX_FILE names the index of the commit being made, which need not b
 
 import os
 
+SUBMODULE = b"160000"  # the mode that git gives one
+
 _PLACES = (
     "rev-parse",
     "--path-format=absolute",
@@ -53,15 +55,29 @@ class Staged:
         self.head = head
         self.raw = raw
 
-    def paths(self, *, deleted: bool) -> list[str]:
-        """Paths that were staged for deletion, or (not deleted) added or changed."""
-        # Without renames every entry is ":modes ids status" NUL path NUL.
+    @property
+    def is_unmerged(self) -> bool:
+        return any(status == b"U" for _, status, _ in self._entries())
+
+    def files(self) -> list[str]:
+        """Paths that were added or changed, as they can be handed to a command."""
+        return [os.fsdecode(path) for mode, status, path in self._entries() if status != b"D" and mode != SUBMODULE]
+
+    def deleted(self) -> list[str]:
+        return [os.fsdecode(path) for _, status, path in self._entries() if status == b"D"]
+
+    def submodules(self) -> list[str]:
+        """Submodules that were added or moved to another commit."""
+        return [os.fsdecode(path) for mode, status, path in self._entries() if status != b"D" and mode == SUBMODULE]
+
+    def _entries(self) -> list[tuple[bytes, bytes, bytes]]:
+        """(new mode, status, path) of every difference: without renames, ``:old new id id status`` and one path."""
         fields = self.raw.split(b"\0")
-        return [
-            os.fsdecode(path)
-            for entry, path in zip(fields[0::2], fields[1::2], strict=False)
-            if entry.endswith(b" D") is deleted
-        ]
+        entries = []
+        for entry, path in zip(fields[0::2], fields[1::2], strict=False):
+            _, mode, _, _, status = entry.split(b" ")
+            entries.append((mode, status, path))
+        return entries
 
 
 def look() -> Staged | None:
