@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from ci.errors import Unavailable
 from ci.git import PlainGit
 from ci.model import Check, CheckName, Sha, Stage
@@ -27,7 +28,12 @@ def problems(text: str) -> list[tuple[str, int, str]]:
 
 REFUSED = {
     # unknown keys and tables
-    "an unknown key": (CHECK + 'stge = "merge"', "check[0].stge", 4, "unknown key 'stge' in [check] (did you mean 'stage'?)"),
+    "an unknown key": (
+        CHECK + 'stge = "merge"',
+        "check[0].stge",
+        4,
+        "unknown key 'stge' in [check] (did you mean 'stage'?)",
+    ),
     "an unknown table": ("[submitt]\n", "submitt", 1, "(did you mean 'submit'?)"),
     "a plural table": ('[[checks]]\nname = "a"\n', "checks", 1, "(did you mean 'check'?)"),
     "a key of another table": ("[submit]\nworkers = 3", "submit.workers", 2, "it belongs in [run]"),
@@ -54,12 +60,22 @@ REFUSED = {
     "true for a number": ("[run]\nworkers = true", "run.workers", 2, "must be a whole number, and is true or false"),
     "text for a flag": (CHECK + 'git = "yes"', "check[0].git", 4, "must be true or false, without quotes, and is text"),
     "a date for text": ("[merge]\nmethod = 2026-01-01", "merge.method", 2, "and is a date or time"),
-    "text for a list": ('[trust]\nmaintainers = "ann"', "trust.maintainers", 2, "must be a list, as in ['ann'], and is text"),
+    "text for a list": (
+        '[trust]\nmaintainers = "ann"',
+        "trust.maintainers",
+        2,
+        "must be a list, as in ['ann'], and is text",
+    ),
     "a number in a list": ('[trust]\nmaintainers = [\n"ann",\n3]', "trust.maintainers[1]", 4, "must be a name, in quotes"),
     "one name twice in a list": ('[trust]\nmaintainers = ["ann", "ann"]', "trust.maintainers[1]", 2, "'ann' is there twice"),
     # choices and numbers
     "an unknown method": ('[merge]\nmethod = "squish"', "merge.method", 2, "and is 'squish' (did you mean 'squash'?)"),
-    "an unknown stage": (CHECK + 'stage = "premerge"', "check[0].stage", 4, "must be one of 'pre-commit', 'merge', 'post-commit'"),
+    "an unknown stage": (
+        CHECK + 'stage = "premerge"',
+        "check[0].stage",
+        4,
+        "must be one of 'pre-commit', 'merge', 'post-commit'",
+    ),
     "an unknown isolation": ('[run]\nisolation = "docker"', "run.isolation", 2, "must be one of"),
     "a negative number": ("[push]\nmax_behind = -1", "push.max_behind", 2, "must not be negative"),
     "no workers": ("[run]\nworkers = 0", "run.workers", 2, "must be 1 or more"),
@@ -78,7 +94,12 @@ REFUSED = {
     "no bytes": ("[submit]\nmax_size = 0", "submit.max_size", 2, "must be 1 byte or more"),
     # names
     "a name with a slash": ('[[check]]\nname = "a/b"\ncommand = "x"', "check[0].name", 2, "'a/b' is not a name"),
-    "a name with a dash in front": ('[[check]]\nname = "-a"\ncommand = "x"', "check[0].name", 2, "begin with a letter or a digit"),
+    "a name with a dash in front": (
+        '[[check]]\nname = "-a"\ncommand = "x"',
+        "check[0].name",
+        2,
+        "begin with a letter or a digit",
+    ),
     "a name of other letters": ('[[check]]\nname = "tést"\ncommand = "x"', "check[0].name", 2, "is not a name"),
     "a name that is too long": (f'[[check]]\nname = "{"a" * 65}"\ncommand = "x"', "check[0].name", 2, "1 to 64 letters"),
     "a name with a newline": ('[[check]]\nname = "a\\n"\ncommand = "x"', "check[0].name", 2, "is not a name"),
@@ -92,7 +113,12 @@ REFUSED = {
     "a check without a name": ('\n[[check]]\ncommand = "x"', "check[0]", 2, "'name' is missing"),
     "a check without a command": ('\n[[check]]\nname = "x"', "check[0]", 2, "'command' is missing"),
     "a path rule without approvers": ('[[trust.path]]\npaths = ["a"]', "trust.path[0]", 1, "'approvers' is missing"),
-    "a path rule of nobody": ('[[trust.path]]\npaths = ["a"]\napprovers = []', "trust.path[0].approvers", 3, "is an empty list"),
+    "a path rule of nobody": (
+        '[[trust.path]]\npaths = ["a"]\napprovers = []',
+        "trust.path[0].approvers",
+        3,
+        "is an empty list",
+    ),
     # commands
     "an empty command": ('[[check]]\nname = "a"\ncommand = " "', "check[0].command", 3, "is empty"),
     "an empty list for a command": ('[[check]]\nname = "a"\ncommand = []', "check[0].command", 3, "is an empty command"),
@@ -116,12 +142,25 @@ REFUSED = {
     "only exclusions": (CHECK + 'inputs = ["!docs/**"]', "check[0].inputs", 4, "only excludes"),
     "a glob of many stars": (CHECK + 'inputs = ["*a*a*a*b"]', "check[0].inputs[0]", 4, "too many stars"),
     "a glob of many folders": (CHECK + 'inputs = ["**/a/**/b/**/c"]', "check[0].inputs[0]", 4, "too many stars"),
-    "a glob in a path rule": ('[[trust.path]]\npaths = ["../x"]\napprovers = ["b"]', "trust.path[0].paths[0]", 2, "climbs out"),
+    "a glob in a path rule": (
+        '[[trust.path]]\npaths = ["../x"]\napprovers = ["b"]',
+        "trust.path[0].paths[0]",
+        2,
+        "climbs out",
+    ),
     # needs
-    "needs of an unknown check": (CHECK + 'needs = ["unti"]', "check[0].needs[0]", 4, "no check 'unti' (did you mean 'unit'?)"),
+    "needs of an unknown check": (
+        CHECK + 'needs = ["unti"]',
+        "check[0].needs[0]",
+        4,
+        "no check 'unti' (did you mean 'unit'?)",
+    ),
     "a check that needs itself": (CHECK + 'needs = ["unit"]', "check[0].needs", 4, "in a circle: unit → unit"),
     "a circle of three": (
-        "".join(f'[[check]]\nname = "{a}"\ncommand = "x"\nneeds = ["{b}"]\nstage = "post-commit"\n' for a, b in ("ab", "bc", "ca")),
+        "".join(
+            f'[[check]]\nname = "{a}"\ncommand = "x"\nneeds = ["{b}"]\nstage = "post-commit"\n'
+            for a, b in ("ab", "bc", "ca")
+        ),
         "check[0].needs",
         4,
         "needs go in a circle: a → b → c → a",
@@ -134,7 +173,12 @@ REFUSED = {
     ),
     # the rest of a check
     "a bad variable": (CHECK + 'env = { "A-B" = "x" }', "check[0].env.A-B", 4, "is not the name of an environment variable"),
-    "a variable of the gate": (CHECK + '[check.env]\nGATE_COMMIT = "x"', "check[0].env.GATE_COMMIT", 5, "is set by the gate"),
+    "a variable of the gate": (
+        CHECK + '[check.env]\nGATE_COMMIT = "x"',
+        "check[0].env.GATE_COMMIT",
+        5,
+        "is set by the gate",
+    ),
     "a variable that is a number": (CHECK + "[check.env]\nA = 1", "check[0].env.A", 5, "must be text, in quotes"),
     "a variable with a NUL": (CHECK + 'env.A = "\\u0000"', "check[0].env.A", 4, "NUL"),
     "variables as a list": (CHECK + 'env = ["A=1"]', "check[0].env", 4, "must be a table"),
@@ -142,10 +186,20 @@ REFUSED = {
     "reports at the root": (CHECK + 'junit = "/tmp/x.xml"', "check[0].junit", 4, "leaves the repository"),
     "an expression that is none": ('[message]\npattern = "(["', "message.pattern", 2, "is not a regular expression: "),
     "an expression of a giant": ('[message]\npattern = "a{99999999999}"', "message.pattern", 2, "repeats too often"),
-    "a trailer with a colon": ('[message]\ntrailers = ["Signed-off-by:"]', "message.trailers[0]", 2, "is not the name of a trailer"),
+    "a trailer with a colon": (
+        '[message]\ntrailers = ["Signed-off-by:"]',
+        "message.trailers[0]",
+        2,
+        "is not the name of a trailer",
+    ),
     "a tag with its whole name": ('[protect]\ntags = ["refs/tags/v*"]', "protect.tags[0]", 2, "leave that out"),
     "a folder that is relative": ('[run]\nread = ["~/sdk"]', "run.read[0]", 2, "is not absolute"),
-    "a bad variable to pass": ('[run]\npass_env = ["A=1"]', "run.pass_env[0]", 2, "is not the name of an environment variable"),
+    "a bad variable to pass": (
+        '[run]\npass_env = ["A=1"]',
+        "run.pass_env[0]",
+        2,
+        "is not the name of an environment variable",
+    ),
     "a committer without address": ('[merge]\ncommitter = "gate"', "merge.committer", 2, "is not of the form"),
     "a committer with a newline": ('[merge]\ncommitter = "a\\nb <c@d>"', "merge.committer", 2, "is not of the form"),
     # environments
@@ -157,8 +211,18 @@ REFUSED = {
         5,
         "by targets and targets_file: keep one",
     ),
-    "a target like an option": (ENVIRONMENT + 'targets = ["-oProxyCommand=x"]', "environment[0].targets[0]", 4, "no '-' in front"),
-    "a targets file elsewhere": (ENVIRONMENT + 'targets_file = "../x"', "environment[0].targets_file", 4, "leaves the repository"),
+    "a target like an option": (
+        ENVIRONMENT + 'targets = ["-oProxyCommand=x"]',
+        "environment[0].targets[0]",
+        4,
+        "no '-' in front",
+    ),
+    "a targets file elsewhere": (
+        ENVIRONMENT + 'targets_file = "../x"',
+        "environment[0].targets_file",
+        4,
+        "leaves the repository",
+    ),
     "after an unknown environment": (
         ENVIRONMENT + 'targets = ["a"]\nafter = "alive"',
         "environment[0].after",
@@ -171,9 +235,19 @@ REFUSED = {
         5,
         "wait for each other in a circle: a → b → a",
     ),
-    "waves that fall": (ENVIRONMENT + 'targets = ["a"]\nwaves = ["10%",\n"5%", "100%"]', "environment[0].waves[1]", 6, "does not rise"),
+    "waves that fall": (
+        ENVIRONMENT + 'targets = ["a"]\nwaves = ["10%",\n"5%", "100%"]',
+        "environment[0].waves[1]",
+        6,
+        "does not rise",
+    ),
     "waves that stay": (ENVIRONMENT + 'targets = ["a"]\nwaves = ["2", "2", "100%"]', "environment[0].waves[1]", 5, "twice"),
-    "waves that end early": (ENVIRONMENT + 'targets = ["a"]\nwaves = ["10%"]', "environment[0].waves", 5, 'must end with "100%"'),
+    "waves that end early": (
+        ENVIRONMENT + 'targets = ["a"]\nwaves = ["10%"]',
+        "environment[0].waves",
+        5,
+        'must end with "100%"',
+    ),
     "no waves": (ENVIRONMENT + 'targets = ["a"]\nwaves = []', "environment[0].waves", 5, "is an empty list"),
     "a count after a share": (
         ENVIRONMENT + 'targets = ["a"]\nwaves = ["1%", "2", "100%"]',
@@ -182,7 +256,12 @@ REFUSED = {
         "counts come first",
     ),
     "a wave beyond all": (ENVIRONMENT + 'targets = ["a"]\nwaves = ["101%"]', "environment[0].waves[0]", 5, "is not a wave"),
-    "a wave of none": (ENVIRONMENT + 'targets = ["a"]\nwaves = ["0", "100%"]', "environment[0].waves[0]", 5, "is not a wave"),
+    "a wave of none": (
+        ENVIRONMENT + 'targets = ["a"]\nwaves = ["0", "100%"]',
+        "environment[0].waves[0]",
+        5,
+        "is not a wave",
+    ),
     "a wave as a number": (ENVIRONMENT + 'targets = ["a"]\nwaves = [1, "100%"]', "environment[0].waves[0]", 5, 'as in "1"'),
     # TOML itself
     "a value that is missing": ("[run]\nworkers =\n", "", 2, "the value is missing"),
@@ -208,7 +287,9 @@ def test_one_mistake_is_told_once(text: str, path: str) -> None:
 
 
 def test_all_problems_are_told_in_the_order_of_lines() -> None:
-    found = problems('[run]\nworkers = 0\n[[check]]\nname = "a"\nstge = "x"\n[merge]\nmethod = "x"\n[[check]]\nneeds = ["b"]\n')
+    found = problems(
+        '[run]\nworkers = 0\n[[check]]\nname = "a"\nstge = "x"\n[merge]\nmethod = "x"\n[[check]]\nneeds = ["b"]\n'
+    )
     assert [(path, line) for path, line, _ in found] == [
         ("run.workers", 2),
         ("check[0]", 3),
@@ -234,7 +315,8 @@ def test_a_check_may_need_checks_of_its_own_stage_and_of_earlier_ones() -> None:
 
 def test_checks_are_read_with_their_units() -> None:
     config = read(
-        CHECK + 'stage = "pre-commit"\ninputs = ["src/**", "!src/x"]\ntimeout = "1500ms"\nmax_age = "2d"\njunit = "out/*.xml"\n'
+        CHECK
+        + 'stage = "pre-commit"\ninputs = ["src/**", "!src/x"]\ntimeout = "1500ms"\nmax_age = "2d"\njunit = "out/*.xml"\n'
         'tools = ["python3 --version"]\ngit = true\nnetwork = true\n[check.env]\nB = "2"\nA = "1"\n'
     )
     assert config.checks == (
@@ -255,7 +337,8 @@ def test_checks_are_read_with_their_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "size"), [("5", 5), ('"7B"', 7), ('"20MB"', 20_000_000), ('"1GiB"', 2**30), ('"3 KiB"', 3072), ('"2kB"', 2000)]
+    ("written", "size"),
+    [("5", 5), ('"7B"', 7), ('"20MB"', 20_000_000), ('"1GiB"', 2**30), ('"3 KiB"', 3072), ('"2kB"', 2000)],
 )
 def test_sizes_are_numbers_of_bytes_or_have_a_unit(written: str, size: int) -> None:
     assert read(f"[run]\nlog_max = {written}").run.log_max_bytes == size
@@ -293,7 +376,10 @@ ODD = {
         "put {target}",
     ),
     "a deploy that cannot fail": (CHECK + ENVIRONMENT + 'targets = ["a", "b"]\nmax_failures = 2', "lower max_failures"),
-    "a wait for nothing": (CHECK + ENVIRONMENT + 'targets = ["a"]\nwaves = ["1", "100%"]\nbake = "1m"', "give it a verify command"),
+    "a wait for nothing": (
+        CHECK + ENVIRONMENT + 'targets = ["a"]\nwaves = ["1", "100%"]\nbake = "1m"',
+        "give it a verify command",
+    ),
 }
 
 
@@ -360,5 +446,7 @@ def test_a_file_that_git_has_lost_does_not_pass_for_no_file(repository: Reposito
 
 
 def test_path_rules_keep_their_order() -> None:
-    text = '[[trust.path]]\npaths = ["a"]\napprovers = ["x"]\n[[trust.path]]\npaths = ["b"]\napprovers = ["y"]\napprovals = 1\n'
+    text = (
+        '[[trust.path]]\npaths = ["a"]\napprovers = ["x"]\n[[trust.path]]\npaths = ["b"]\napprovers = ["y"]\napprovals = 1\n'
+    )
     assert read(text).trust.paths == (PathRule(("a",), ("x",)), PathRule(("b",), ("y",)))
