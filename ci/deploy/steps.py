@@ -20,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ci import processes
+
 GRACE_S = 5.0  # between asking a session to end and killing it
 TIMED_OUT = "timed out"
 _LOG_TAIL_BYTES = 4096
@@ -164,7 +166,7 @@ class Steps:
         self._selector.unregister(descriptor)
         os.close(descriptor)
         if watched.asked_to_end:
-            _kill_session(watched.pid, signal.SIGKILL)
+            processes.kill_until_gone(lambda: processes.family(watched.pid))
         with suppress(ChildProcessError):  # a process that an earlier controller started is not ours to reap
             os.waitpid(watched.pid, 0)
         seen = _look(watched.order.base)
@@ -264,9 +266,8 @@ def _end_late(watched: _Watched, now: float) -> None:
     """First ask, later kill. The words are written first: when the step ended by itself a moment ago, its own stand."""
     if not watched.asked_to_end:
         _keep(watched.order.base, "rc", TIMED_OUT)
-        _kill_session(watched.pid, signal.SIGTERM)
-    else:
-        _kill_session(watched.pid, signal.SIGKILL)
+    number = signal.SIGKILL if watched.asked_to_end else signal.SIGTERM
+    processes.send(number, processes.family(watched.pid))
     watched.asked_to_end = True
     watched.kill_at = now + GRACE_S
 
@@ -274,25 +275,10 @@ def _end_late(watched: _Watched, now: float) -> None:
 def _keep(base: Path, suffix: str, words: str) -> None:
     """Write a file in one piece unless it is there already, as the shim does."""
     temporary = base.with_name(f"{base.name}.{os.getpid()}-gate")
-    temporary.write_text(f"{words}\n")
-    with suppress(FileExistsError):
+    with suppress(OSError):  # on a full disk the words are lost and the step's end is "unknown"; it is ended all the same
+        temporary.write_text(f"{words}\n")
         base.with_name(f"{base.name}.{suffix}").hardlink_to(temporary)
-    temporary.unlink()
-
-
-def _kill_session(session: int, number: signal.Signals) -> None:
-    """Signal every process of a session. Processes that began a session of their own have left it."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _session_of(int(entry.name)) == session:
-            with suppress(ProcessLookupError):
-                os.kill(int(entry.name), number)
-
-
-def _session_of(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except (ProcessLookupError, PermissionError):
-        return None
+    temporary.unlink(missing_ok=True)
 
 
 def booted_at() -> float:

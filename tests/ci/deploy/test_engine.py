@@ -92,9 +92,10 @@ def test_ten_targets_are_deployed_in_three_waves_each_once(world: World, servers
     assert versions(servers) == dict.fromkeys(TEN, "one")
     assert runs(servers) == {target: [f"deploy {world.promoted}"] for target in TEN}
     assert [len(wave) for wave in state.deploys[1].started.waves] == [1, 4, 5]
-    assert [path.name for path in (world.folder / "deploys" / "1").glob("tree-*") if path.is_dir()] == []
-    sent = [fact for fact in world.facts() if isinstance(fact, StepFinished)]
-    assert all((world.folder / fact.log).exists() for fact in sent)
+    ended = [fact for fact in world.facts() if isinstance(fact, StepFinished)]
+    assert all((world.folder / fact.log).exists() for fact in ended)
+    controller(world)  # at its start it clears what the one before had no time to
+    assert not [path.name for path in (world.folder / "deploys").glob("*/tree-*")]
 
 
 def test_nothing_is_deployed_twice_when_nothing_is_new(world: World, servers: Path, controller) -> None:
