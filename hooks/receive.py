@@ -42,6 +42,7 @@ MAX_LOG_BYTES = 1 << 20
 
 RACE_PATIENCE_S = 30.0  # how long a push tries again while others push at the same moment
 LOOK_EVERY_MS = 50  # at the feed, while a push waits
+SLOW_PUSHER_MS = 30_000  # after which a pusher who takes no more of what we say has left
 ASK_EVERY_S = 1.0  # whether the daemon still runs, while a push waits
 
 OPTIONS = ("wait", "priority", "change", "depends", "draft", "topic")
@@ -77,9 +78,12 @@ def clean(text: str, limit: int) -> str:
 def say(line: str) -> None:
     """Show a line to the pusher, as ``remote: line``. That the pusher has left is no reason to stop."""
     data = clean(line, 2000).encode("utf-8", "replace") + b"\n"
+    # Git goes on without its pusher and then empties our pipe no more: look before each write that could block for ever.
+    room = select.poll()
+    room.register(2, select.POLLOUT)
     try:
-        while data:
-            data = data[os.write(2, data) :]
+        while data and room.poll(SLOW_PUSHER_MS):
+            data = data[os.write(2, data[: select.PIPE_BUF]) :]
     except OSError:
         return
 
@@ -962,7 +966,7 @@ def wait_for_verdicts(push: Push, timeout_s: float) -> None:
     was_running = True
     is_first = True
     pusher = select.poll()
-    pusher.register(1, 0)  # git has left when nobody holds the other end of our standard output
+    pusher.register(1, 0)  # reports an error once nobody holds the other end, which is receive-pack
     while True:
         for _, watch in watches:
             if not watch.verdict:

@@ -66,7 +66,7 @@ class Server(Repository):
 
 
 def start_push(clone: Repository, *arguments: str, **env: str) -> "subprocess.Popen[str]":
-    """``git push`` with these arguments, still going on; everything it prints comes on stdout."""
+    """``git push`` with these arguments, still going on; everything it prints comes on stdout. Its own process group."""
     return subprocess.Popen(
         ["git", "push", *arguments],
         cwd=clone.path,
@@ -76,6 +76,7 @@ def start_push(clone: Repository, *arguments: str, **env: str) -> "subprocess.Po
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        start_new_session=True,
     )
 
 

@@ -174,10 +174,13 @@ def test_twelve_pushes_at_once_lose_nothing_and_share_no_number(server: Server, 
     assert len(server.refs("refs/changes")) == 12
 
 
-def test_a_lock_that_nobody_gives_back_is_named(server: Server, clone: Repository) -> None:
+def test_a_lock_that_nobody_gives_back_is_named(server: Server, clone: Repository, tmp_path: Path) -> None:
+    impatient = tmp_path / "receive.py"
+    impatient.write_text(RECEIVE.read_text().replace("RACE_PATIENCE_S = 30.0", "RACE_PATIENCE_S = 0.1"))
+    (server.path / "hooks/proc-receive").write_text(f"#!/bin/sh\nexec {sys.executable} -I -S {impatient} proc-receive\n")
     (server.path / "refs/gate").mkdir(parents=True)
     (server.path / "refs/gate/submissions.lock").touch()
-    code, said = push(clone, "origin", FOR_MAIN, GATE_RACE_PATIENCE="0.1")
+    code, said = push(clone, "origin", FOR_MAIN)
     assert code == 1
     assert "refs/gate/submissions.lock': File exists" in said
 
@@ -425,7 +428,7 @@ def test_a_crash_refuses_in_one_sentence_and_keeps_the_traceback(server: Server,
 
 
 def test_a_full_disk_refuses_and_records_nothing(server: Server, clone: Repository) -> None:
-    """A ref store that cannot be written stands in for the disk: root ignores permissions, but no one writes to a file's inside."""
+    """A ref store that cannot be written stands in for the disk; not by permissions, which root ignores."""
     (server.path / "refs/changes").write_text("")
     code, said = push(clone, "origin", FOR_MAIN)
     assert code == 1
@@ -551,9 +554,10 @@ def test_wait_ends_at_its_timeout(running: Server, clone: Repository) -> None:
 def test_a_pusher_who_leaves_loses_nothing(running: Server, clone: Repository) -> None:
     with start_push(clone, "-o", "wait", "origin", FOR_MAIN) as process:
         expect_line(process, "submitted")
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         process.communicate(timeout=30)  # ends when the last process that holds the pipe has ended: the hook, too
     assert len(running.submissions()) == 1
+    assert not (running.state / "hook-errors.log").exists()
 
 
 def test_the_daemon_is_woken(server: Server, clone: Repository) -> None:
