@@ -3,7 +3,6 @@
 All of it follows from the submission, the policy and the other submissions; it is remembered, never stored.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ci import keys
@@ -13,8 +12,6 @@ from gate.config import CONFIG_NAME, Config
 from gate.model import Change, ChangeId, Entry, Reason, Submission, Why
 from gate.repository import Repository
 from gate.state import State
-
-UNTRUSTED_RUN = "checks of an author who is not trusted wait for the approval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,6 @@ class Changes:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._contents: dict[Entry, Content] = {}
-        self._touches: dict[tuple[Entry, int], frozenset[str]] = {}
         self._heads: dict[Sha, Entry] = {}
 
     def admit(self, submission: Submission, base: Sha) -> None:
@@ -49,8 +45,13 @@ class Changes:
             self.admit(submission, base)
         return self._contents[entry]
 
-    def describe(self, submission: Submission, state: State, policy: Config, base: Sha, *, may_sandbox: bool) -> Change:
-        """The change as the planner sees it now. may_sandbox: checks can be kept in a sandbox on this machine."""
+    def describe(
+        self, submission: Submission, state: State, policy: Config, base: Sha, *, may_sandbox: bool, is_gate_broken: bool
+    ) -> Change:
+        """The change as the planner sees it now.
+
+        may_sandbox: checks can be kept in a sandbox on this machine. is_gate_broken: trunk's own gate.toml cannot be read.
+        """
         content = self.content(submission, base)
         entry = (submission.change, submission.revision)
         approved_by = state.approvals.get(entry, {})
@@ -75,17 +76,19 @@ class Changes:
             broken=outdated + unsafe,
             evidence_from=max(submission.at, state.retried_at.get(submission.change, 0.0)),
             retried_at=state.retried_at.get(submission.change, 0.0),
+            mends_gate=is_gate_broken and CONFIG_NAME in content.paths,
         )
 
     def changes_config(self, entry: Entry) -> bool:
         content = self._contents.get(entry)
         return content is not None and CONFIG_NAME in content.paths
 
-    def stacked_heads(self, entry: Entry, submissions: Mapping[Entry, Submission]) -> tuple[Sha, ...]:
+    def stacked_heads(self, entry: Entry, state: State) -> tuple[Sha, ...]:
         """Heads of the changes that a revision is stacked on."""
         content = self._contents.get(entry)
-        return (
-            () if content is None else tuple(submissions[other].head for other in content.stacked_on if other in submissions)
+        below = () if content is None else content.stacked_on
+        return tuple(
+            item.head for change, revision in below for item in state.revisions[change] if item.revision == revision
         )
 
 
@@ -97,7 +100,7 @@ def _dependencies(submission: Submission, content: Content, state: State) -> tup
         below[change] = max(revision, below.get(change, 0))
     for change, revision in below.items():
         newest = state.newest(change)
-        if newest is not None and newest.revision != revision and state.verdict(change) is None:
+        if newest is not None and newest.revision != revision and change in state.waiting:
             detail = (
                 f"it contains revision {revision}, and revision {newest.revision} has been pushed since; rebase onto that"
             )

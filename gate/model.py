@@ -328,6 +328,7 @@ class Change:
     broken: reasons to refuse it without any run.
     evidence_from: red results that finished before this moment do not count against it.
     retried_at: when somebody last asked to have it tried again; 0: never.
+    mends_gate: it changes the gate.toml without which nothing can land, so a closed trunk does not keep it out.
     """
 
     id: ChangeId
@@ -344,6 +345,7 @@ class Change:
     broken: tuple[Reason, ...] = ()
     evidence_from: float = 0.0
     retried_at: float = 0.0
+    mends_gate: bool = False
 
     @property
     def entry(self) -> Entry:

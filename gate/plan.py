@@ -441,12 +441,8 @@ class _Draft:
 
     def land(self) -> None:
         """Land everything that is ready as one candidate; what is ready one by one, when together it is not."""
-        proposals = list(self.ready.values())
+        proposals = self._let_through()
         if not proposals:
-            return
-        if self.view.snapshot.closed is not None:
-            for proposal in proposals:
-                self._hold(proposal.change, Reason(Why.TRUNK_CLOSED, detail=self.view.snapshot.closed))
             return
         train = Candidate(self.view.snapshot.trunk, tuple(proposal.change.entry for proposal in proposals))
         for candidate in (train, proposals[0].candidate):
@@ -458,6 +454,19 @@ class _Draft:
         for proposal in proposals:
             if cut is None or proposal.change.entry not in cut.entries:
                 self._hold(proposal.change, Reason(Why.WAITS_FOR_CHECK, detail="green, about to land"))
+
+    def _let_through(self) -> list[Proposal]:
+        """What is ready and not kept out by a closed trunk, nor on top of a change that is."""
+        closed = self.view.snapshot.closed
+        if closed is None:
+            return list(self.ready.values())
+        through: dict[Entry, Proposal] = {}
+        for proposal in self.ready.values():
+            if proposal.change.mends_gate and all(entry in through for entry in proposal.candidate.entries[:-1]):
+                through[proposal.change.entry] = proposal
+            else:
+                self._hold(proposal.change, Reason(Why.TRUNK_CLOSED, detail=closed))
+        return list(through.values())
 
     def _landable(self, candidate: Candidate) -> Candidate | None:
         """The candidate, or with every_commit its longest prefix, if the rule holds for it. Asks for what is not merged."""
@@ -476,8 +485,10 @@ class _Draft:
     # runs
 
     def _want_all(self, proposal: Proposal, assessment: Assessment) -> None:
+        undecided = {need.check.name for need in assessment.open}
         for need in assessment.open:
-            self._want(need, proposal.candidate, f"change {proposal.change.id}")
+            if undecided.isdisjoint(need.check.needs):
+                self._want(need, proposal.candidate, f"change {proposal.change.id}")
 
     def _want(self, need: Need, candidate: Candidate, because: str) -> None:
         self.wants.setdefault(need.key, Start(need.check, need.key, candidate, because))

@@ -9,6 +9,7 @@ from ci.git import ServerGit, require_git
 from ci.model import RefName, Sha
 
 GATE_FOLDER = "gate"
+PLAN_FILE = "plan.json"  # what the daemon last planned for each waiting change; derived
 SUBMISSIONS = RefName("refs/gate/submissions")
 
 

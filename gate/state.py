@@ -33,6 +33,8 @@ from gate.model import (
     Verdict,
 )
 
+TRUNK = ChangeId(0)  # no change has this number; a retry of it is a retry of trunk's pipeline
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -51,16 +53,21 @@ class State:
 
     seq: int = 0
     revisions: dict[ChangeId, list[Submission]] = field(default_factory=dict)
+    waiting: dict[ChangeId, Submission] = field(default_factory=dict)  # newest revisions without a verdict, in queue order
+    verdicts: dict[ChangeId, Verdict] = field(default_factory=dict)  # of the changes that do not wait
     decided: dict[Entry, Decided] = field(default_factory=dict)
     approvals: dict[Entry, dict[str, float]] = field(default_factory=dict)
-    retried_at: dict[ChangeId, float] = field(default_factory=dict)
+    retried_at: dict[ChangeId, float] = field(default_factory=dict)  # TRUNK stands for trunk's own pipeline
     runs: dict[RunId, RunStarted] = field(default_factory=dict)  # not ended
+    run_count: int = 0
     seen: Sha | None = None  # newest submission record taken in
     trunk: Sha | None = None
     closed: TrunkClosed | None = None
     landing: LandingStarted | None = None  # begun, and neither done nor given up
-    landings: list[LandingStarted] = field(default_factory=list)  # done, oldest first
+    landings: list[tuple[float, LandingStarted]] = field(default_factory=list)  # done, oldest first, with the moment
+    landed_by: dict[Sha, ChangeId] = field(default_factory=dict)  # trunk commit → the change that ends in it
     judged: dict[Sha, TrunkJudged] = field(default_factory=dict)
+    green: Sha | None = None  # judged green last
     promoted: Sha | None = None
     tokens: dict[str, str] = field(default_factory=dict)  # name → digest
     deploy: DeployState = field(default_factory=DeployState)
@@ -69,17 +76,8 @@ class State:
         revisions = self.revisions.get(change)
         return revisions[-1] if revisions else None
 
-    def verdict(self, change: ChangeId) -> Verdict | None:
-        """What became of the change: landed if any revision has; else of its newest revision; None: it waits."""
-        revisions = self.revisions.get(change, [])
-        found = [self.decided.get((change, revision.revision)) for revision in revisions]
-        if any(decided is not None and decided.verdict is Verdict.LANDED for decided in found):
-            return Verdict.LANDED
-        return found[-1].verdict if found and found[-1] is not None else None
-
-    def waiting(self) -> list[Submission]:
-        """Newest revisions of the changes without a verdict, in order of their first submission."""
-        return [revisions[-1] for change, revisions in self.revisions.items() if self.verdict(change) is None]
+    def submissions(self) -> dict[Entry, Submission]:
+        return {(item.change, item.revision): item for items in self.revisions.values() for item in items}
 
 
 def fold(state: State, events: Iterable[tuple[int, Event]]) -> None:
@@ -92,14 +90,14 @@ def fold(state: State, events: Iterable[tuple[int, Event]]) -> None:
 def apply_event(state: State, event: Event) -> None:
     match event:
         case ChangeSubmitted(submission=submission):
-            state.revisions.setdefault(submission.change, []).append(submission)
-            state.seen = submission.record
+            _submit(state, submission)
         case ChangeRefused():
-            state.decided[event.change, event.revision] = Decided(Verdict.REFUSED, event.at, event.reasons)
+            _decide(state, (event.change, event.revision), Decided(Verdict.REFUSED, event.at, event.reasons))
         case ChangeWithdrawn():
-            state.decided[event.change, event.revision] = Decided(Verdict.WITHDRAWN, event.at, by=event.by)
+            _decide(state, (event.change, event.revision), Decided(Verdict.WITHDRAWN, event.at, by=event.by))
         case RunStarted():
             state.runs[event.run] = event
+            state.run_count += 1
         case RunFinished():
             state.runs.pop(event.run, None)
         case LandingStarted():
@@ -120,6 +118,7 @@ def apply_event(state: State, event: Event) -> None:
             state.closed = None
         case TrunkJudged():
             state.judged[event.commit] = event
+            state.green = event.commit if event.green else state.green
         case Promoted():
             state.promoted = event.commit
         case TokenAdded():
@@ -139,19 +138,44 @@ def apply_event(state: State, event: Event) -> None:
             assert_never(event)
 
 
+def _submit(state: State, submission: Submission) -> None:
+    """A new revision keeps its change's place in the queue; a change that was decided goes to the end."""
+    state.seen = submission.record
+    state.revisions.setdefault(submission.change, []).append(submission)
+    if state.verdicts.get(submission.change) is not Verdict.LANDED:
+        state.verdicts.pop(submission.change, None)
+        state.waiting[submission.change] = submission
+
+
+def _decide(state: State, entry: Entry, decided: Decided) -> None:
+    change, revision = entry
+    state.decided[entry] = decided
+    waiting = state.waiting.get(change)
+    if decided.verdict is Verdict.LANDED or (waiting is not None and waiting.revision == revision):
+        state.waiting.pop(change, None)
+        state.verdicts[change] = decided.verdict
+
+
 def _land(state: State, event: Landed) -> None:
     landing = state.landing
     if landing is None or landing.commit != event.commit:
         return  # told twice: a crash came between the ref and the first telling
     for entry, commit in zip(landing.changes, landing.commits, strict=True):
-        state.decided[entry] = Decided(Verdict.LANDED, event.at, commit=commit)
+        _decide(state, entry, Decided(Verdict.LANDED, event.at, commit=commit))
+        state.landed_by[commit] = entry[0]
     state.trunk = event.commit
-    state.landings.append(landing)
+    state.landings.append((event.at, landing))
     state.landing = None
 
 
 def _retry(state: State, event: RetryRequested) -> None:
     state.retried_at[event.change] = event.at
+    if event.change == TRUNK:
+        if state.trunk is not None:
+            state.judged.pop(state.trunk, None)
+        return
     newest = state.newest(event.change)
-    if newest is not None and state.verdict(event.change) is Verdict.REFUSED:
+    if newest is not None and state.verdicts.get(event.change) is Verdict.REFUSED:
         del state.decided[event.change, newest.revision]
+        del state.verdicts[event.change]
+        state.waiting[event.change] = newest

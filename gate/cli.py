@@ -1,0 +1,367 @@
+"""The command line of the gate: words in; one result on standard output (``--json``: the same data), the rest on stderr.
+
+Exit codes: docs/reference/commands.md. Errors travel as exceptions to the one boundary in hooks/main.py.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ci.errors import UserError
+
+Json = dict[str, Any]
+
+
+def main(words: list[str]) -> int:
+    """Run one command. Raises UserError and Unavailable."""
+    from ci.git import forget_git_variables
+
+    forget_git_variables()
+    arguments = _parser().parse_args(words)
+    code: int = arguments.command(arguments)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gate", allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], what: str, *, repo: bool = True
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        added.set_defaults(command=run)
+        added.add_argument("--json", action="store_true", help="print the result as JSON")
+        if repo:
+            added.add_argument(
+                "--repo", type=Path, default=Path(), metavar="REPO.git", help="the bare repository (default: here)"
+            )
+        return added
+
+    init = command("init", _init, "write a first gate.toml, or make a bare repository a gated one", repo=False)
+    init.add_argument("path", type=Path, nargs="?", default=Path(), metavar="PATH")
+    init.add_argument("--trunk", metavar="BRANCH", help="the trunk of a bare repository (default: what HEAD names)")
+
+    serve = command("serve", _serve, "run the gate for bare repositories, in the foreground", repo=False)
+    serve.add_argument("repositories", type=Path, nargs="+", metavar="REPO.git")
+    serve.add_argument("--until-idle", action="store_true", help="handle what is queued and what follows from it, then exit")
+    serve.add_argument("--http", metavar="HOST:PORT", help="serve Git over HTTP; tokens: gate token add")
+    serve.add_argument("--quiet", action="store_true", help="say only what goes wrong")
+
+    config = command("config", _config, "check or show a gate.toml", repo=False)
+    config.add_argument("what", choices=["check", "show"])
+    config.add_argument("file", type=Path, nargs="?", default=Path("gate.toml"), metavar="FILE")
+
+    command("status", _status, "the queue, trunk, and what runs")
+    why = command("why", _why, "what a change waits for, or why it was refused")
+    why.add_argument("change", type=_number)
+    log = command("log", _log, "what happened to a change, or the output of one of its checks")
+    log.add_argument("change", type=_number)
+    log.add_argument("check", nargs="?")
+    log.add_argument("--follow", action="store_true", help="stay until the change is decided, or the run is over")
+    cancel = command("cancel", _ask("cancel"), "take a change out of the queue")
+    cancel.add_argument("change", type=_number)
+    cancel.add_argument("reason", nargs="?", default="")
+    retry = command("retry", _ask("retry"), "run the red checks of a change again")
+    retry.add_argument("change", type=_number_or_trunk, help="a change's number, or 'trunk' for the post-commit pipeline")
+    approve = command("approve", _ask("approve"), "approve the newest revision of a change")
+    approve.add_argument("change", type=_number)
+    close = command("close", _ask("close"), "land nothing until trunk is opened again")
+    close.add_argument("reason")
+    command("open", _ask("open_trunk"), "land again")
+    command("deploys", _deploys, "what is deployed where, and the newest deploys")
+    rollback = command("rollback", _ask("rollback"), "put an environment back to its last good commit")
+    rollback.add_argument("environment", metavar="ENV")
+    rollback.add_argument("reason", nargs="?", default="")
+    token = command("token", _token, "tokens for pushing over HTTP")
+    token.add_argument("what", choices=["add", "revoke", "list"])
+    token.add_argument("name", nargs="?", metavar="NAME")
+    return parser
+
+
+def _number(word: str) -> int:
+    if not word.isdecimal() or int(word) == 0:
+        raise argparse.ArgumentTypeError(f"{word!r} is not the number of a change")
+    return int(word)
+
+
+def _number_or_trunk(word: str) -> int:
+    return 0 if word == "trunk" else _number(word)
+
+
+# --- setting up -----------------------------------------------------------------------------------------------------------
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from gate.install import init_bare
+    from gate.starter import init_work_repository
+
+    path: Path = arguments.path
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder: give a working repository or a bare one")
+    is_bare = (path / "HEAD").is_file() and (path / "objects").is_dir()
+    if arguments.trunk and not is_bare:
+        raise UserError("--trunk belongs to a bare repository: a working repository's trunk is its server's")
+    lines = init_bare(path, arguments.trunk) if is_bare else init_work_repository(path)
+    return _print(arguments, {"path": str(path), "lines": lines}, lines)
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from gate import config
+
+    path: Path = arguments.file
+    try:
+        data = path.read_bytes()
+    except OSError as cause:
+        raise UserError(f"{path} cannot be read ({cause.strerror}): 'gate init' writes a first one") from cause
+    found = config.parse(data, str(path))
+    if not isinstance(found, config.Config):
+        problems = [{"path": problem.path, "line": problem.line, "text": problem.text} for problem in found]
+        _print(arguments, {"file": str(path), "problems": problems}, [_problem(path, problem) for problem in found])
+        return 2
+    warned = config.warnings(found)
+    if arguments.what == "check":
+        lines = [*(f"{path}: warning: {line}" for line in warned), f"{path} is fine: {len(found.checks)} checks"]
+        return _print(arguments, {"file": str(path), "problems": [], "warnings": list(warned)}, lines)
+    values = config.effective(found, data)
+    width = max((len(name) for name, _, _ in values), default=0)
+    shown = [f"{name:<{width}}  {value:<30}  # {origin}" for name, value, origin in values]
+    return _print(arguments, {"values": [{"path": n, "value": v, "origin": o} for n, v, o in values]}, shown)
+
+
+def _problem(path: Path, problem: Any) -> str:
+    where = f"{path}:{problem.line}" if problem.line else str(path)
+    return f"{where}: {problem.path}: {problem.text}" if problem.path else f"{where}: {problem.text}"
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    from gate import commands
+
+    with commands.office(arguments.repo) as at:
+        if arguments.what == "list":
+            found = commands.token_list(at)
+            return _print(arguments, found, found["tokens"] or ["no tokens: 'gate token add NAME' makes one"])
+        if not arguments.name:
+            raise UserError(f"gate token {arguments.what} needs a NAME")
+        if arguments.what == "revoke":
+            return _print(arguments, commands.token_revoke(at, arguments.name), [f"token {arguments.name} revoked"])
+        found = commands.token_add(at, arguments.name)
+        print("this is shown once; give it as the password, with any user name:", file=sys.stderr)
+        return _print(arguments, found, [found["token"]])
+
+
+# --- serving --------------------------------------------------------------------------------------------------------------
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from gate.serve import open_server
+
+    logging.basicConfig(
+        level=logging.WARNING if arguments.quiet else logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    server = open_server(arguments.repositories)
+    try:
+        http = _open_http(arguments.http, server) if arguments.http else None
+        try:
+            names = ", ".join(one.repository.name for one in server.served)
+            print(f"gate: serving {names}" + (f" at {http.url}" if http else ""), file=sys.stderr, flush=True)
+            server.run(until_idle=arguments.until_idle)
+        finally:
+            if http is not None:
+                http.close()
+    finally:
+        server.close()
+    print("gate: idle" if arguments.until_idle and not server.stopping else "gate: stopped", file=sys.stderr)
+    return 0
+
+
+def _open_http(where: str, server: Any) -> Any:
+    from gate.web.git_http import app, serve
+    from gate.web.tokens import find
+
+    host, _, port = where.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"--http {where!r}: write HOST:PORT, as in 127.0.0.1:8080")
+    repositories = {one.repository.name.removesuffix(".git"): one.repository.git_dir for one in server.served}
+
+    def who(token: str) -> str | None:
+        # Read anew for each request: a token added or revoked while the gate runs counts at once.
+        known = (find(token, dict(one.gate.state.tokens)) for one in server.served)
+        return next((name for name in known if name is not None), None)
+
+    return serve(app(repositories, who), host, int(port))
+
+
+# --- looking --------------------------------------------------------------------------------------------------------------
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from gate import commands
+
+    with commands.office(arguments.repo) as at:
+        found = commands.status(at)
+    trunk = found["trunk"]
+    commit = (trunk["commit"] or "nothing yet")[:10]
+    lines = [f"{trunk['branch']} is at {commit}, {trunk['state']}; the gate is {found['gate']}"]
+    if trunk["closed"]:
+        lines.append(f"closed by {trunk['closed']['by']}: {trunk['closed']['reason']}")
+    if trunk["red"]:
+        changes = [f"change {item['change']}" if item["change"] else item["commit"][:10] for item in trunk["suspects"]]
+        lines.append(f"red: {', '.join(trunk['red'])}; suspects: {', '.join(changes)}")
+    if trunk["promoted"]:
+        lines.append(f"green/{trunk['branch']} is at {trunk['promoted'][:10]}")
+    lines += [_waiting_line(item) for item in found["waiting"]] or ["nothing waits"]
+    lines += [f"running: {run['check']} ({run['run']}) for {_whom(run)}" for run in found["running"]]
+    lines += [_recent_line(item) for item in found["recent"]]
+    lines += [f"{item['environment']} is at {(item['commit'] or 'nothing')[:10]}" for item in found["deploys"]]
+    return _print(arguments, found, lines)
+
+
+def _waiting_line(item: Json) -> str:
+    reasons = "; ".join(reason["text"] for reason in item["reasons"]) or "not looked at yet"
+    return f"waiting: change {item['change']} ({item['by']}: {item['subject']}): {reasons}"
+
+
+def _whom(run: Json) -> str:
+    return f"change {run['changes'][-1]}" if run["changes"] else "trunk"
+
+
+def _recent_line(item: Json) -> str:
+    after = f" as {item['commit'][:10]}" if item["commit"] else f": {'; '.join(item['reasons'])}" if item["reasons"] else ""
+    return f"{item['verdict']}: change {item['change']}{after}"
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from gate import commands, text
+
+    with commands.office(arguments.repo) as at:
+        found = commands.why(at, arguments.change)
+    head = f"change {found['change']} revision {found['revision']} ({found['by']}: {found['subject']})"
+    lines = [f"{head}: {found['state']}, {text.duration(found['waited_s'])} after it was submitted"]
+    for reason in found["reasons"]:
+        lines.append(f"  because {reason['text']}")
+        lines += [f"  to fix: {reason['cure']}"] if reason.get("cure") else []
+    if found["state"] == "waiting" and not found["reasons"]:
+        lines.append("  the gate has not looked at it yet" + ("" if found["gate"] == "running" else ": it is not running"))
+    lines += [f"  {item['at']}  {item['text']}" for item in found["story"]]
+    return _print(arguments, found, lines)
+
+
+def _log(arguments: argparse.Namespace) -> int:
+    from gate import commands
+
+    with commands.office(arguments.repo) as at:
+        if arguments.check is None:
+            return _log_of_change(arguments, at)
+        run = commands.runs_of(at, arguments.change, arguments.check)[-1]
+    if arguments.json:
+        return _print(arguments, run, [])
+    _copy_log(arguments, run)
+    return 0
+
+
+def _log_of_change(arguments: argparse.Namespace, at: Any) -> int:
+    """The change's feed; with --follow until it is decided. Exit code 1 when it was refused."""
+    from gate import commands
+
+    runs = commands.runs_of(at, arguments.change, None)
+    lines, offset = commands.feed_of(at, arguments.change)
+    if arguments.json and not arguments.follow:
+        return _print(arguments, {"change": arguments.change, "lines": lines, "runs": runs}, [])
+    newest = at.submission(arguments.change).revision
+    while True:
+        for line in lines:
+            print(json.dumps(line) if arguments.json else f"r{line['revision']}  {line['text']}", flush=True)
+        decided = [line["verdict"] for line in lines if line["verdict"] and line["revision"] == newest]
+        if decided or not arguments.follow:
+            return 1 if arguments.follow and decided[-1] != "landed" else 0
+        time.sleep(0.1)
+        lines, offset = commands.feed_of(at, arguments.change, offset)
+
+
+def _copy_log(arguments: argparse.Namespace, run: Json) -> None:
+    from gate import commands
+
+    path = Path(run["log"])
+    offset = 0
+    while True:
+        with commands.office(arguments.repo) as at:
+            newest = commands.runs_of(at, arguments.change, arguments.check)
+        is_over = next(one["outcome"] for one in newest if one["run"] == run["run"]) != "running"
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(offset)
+                while data := file.read(65536):
+                    offset += len(data)
+                    sys.stdout.buffer.write(data)
+            sys.stdout.flush()
+        if is_over or not arguments.follow:
+            return
+        time.sleep(0.2)
+
+
+def _deploys(arguments: argparse.Namespace) -> int:
+    from gate import commands
+
+    with commands.office(arguments.repo) as at:
+        found = commands.deploys(at)
+    lines = [
+        f"{item['environment']} is at {(item['commit'] or 'nothing')[:10]}"
+        + (f"; {item['running']}" if item["running"] else "")
+        for item in found["environments"]
+    ]
+    lines += [f"  {item['started']}  {item['text']}" for item in found["deploys"]]
+    return _print(arguments, found, lines or ["nothing was deployed yet"])
+
+
+# --- asking ---------------------------------------------------------------------------------------------------------------
+
+
+def _ask(name: str) -> Callable[[argparse.Namespace], int]:
+    """A command that records what a person asks for: its arguments are those of the function in gate/commands.py."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        from gate import commands
+
+        given = {key: value for key, value in vars(arguments).items() if key not in ("command", "json", "repo")}
+        with commands.office(arguments.repo) as at:
+            found: Json = getattr(commands, name)(at, by=commands.who_asks(), **given)
+            if not commands.is_running(at.repository):
+                print("gate: not running now; this counts when it starts", file=sys.stderr)
+        return _print(arguments, found, [_asked(name, found)])
+
+    return run
+
+
+def _asked(name: str, found: Json) -> str:
+    match name:
+        case "cancel":
+            return f"change {found['change']} withdrawn"
+        case "retry":
+            return "trunk's pipeline is tried again" if found["change"] == 0 else f"change {found['change']} is tried again"
+        case "approve":
+            return f"change {found['change']} revision {found['revision']} approved by {found['by']}"
+        case "close":
+            return f"closed: {found['reason']}"
+        case "open_trunk":
+            return "open"
+        case _:
+            return f"{found['environment']} goes back to {found['to'][:10]}"
+
+
+def _print(arguments: argparse.Namespace, data: Json, lines: Sequence[str]) -> int:
+    if arguments.json:
+        print(json.dumps(data, indent=2))
+    else:
+        for line in lines:
+            print(line)
+    return 0

@@ -1,0 +1,413 @@
+"""What people ask of a gate: functions with plain arguments that return plain data. Printing is in gate/cli.py.
+
+A command reads the journal and, to change something, appends what a person asked for; the daemon does the rest. All of
+them work while no daemon runs.
+"""
+
+import json
+import os
+import pwd
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ci.deploy.model import RollbackRequested
+from ci.deploy.text import deploy_line
+from ci.errors import UserError
+from gate import config, text, trust
+from gate.config import Config
+from gate.feed import read_lines
+from gate.journal import Journal
+from gate.model import (
+    ApprovalGiven,
+    ChangeId,
+    ChangeSubmitted,
+    ChangeWithdrawn,
+    Event,
+    LandingStarted,
+    RetryRequested,
+    RunFinished,
+    RunStarted,
+    Submission,
+    TokenAdded,
+    TokenRevoked,
+    TrunkClosed,
+    TrunkOpened,
+    Verdict,
+)
+from gate.repository import PLAN_FILE, Repository
+from gate.state import TRUNK, State, fold
+from gate.submissions import poke
+
+RECENT = 10  # verdicts shown by status
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Office:
+    """One repository's facts, read once."""
+
+    repository: Repository
+    journal: Journal
+    state: State
+
+    def submission(self, change: int) -> Submission:
+        """Newest revision of a change. Raises UserError when there is no such change."""
+        found = self.state.newest(ChangeId(change))
+        if found is None:
+            last = max(self.state.revisions, default=0)
+            raise UserError(
+                f"there is no change {change} here" + (f": the newest is {last}" if last else ": nothing was submitted")
+            )
+        return found
+
+    def policy(self) -> Config:
+        found = config.load(self.repository.git, self.state.trunk) if self.state.trunk else Config()
+        return found if isinstance(found, Config) else Config()
+
+    def record(self, event: Event) -> None:
+        self.journal.append(event)
+        poke(self.repository.folder)
+
+
+@contextmanager
+def office(path: Path) -> Iterator[Office]:
+    """Open a repository's gate for reading and asking."""
+    repository = Repository(path)
+    repository.require_installed()
+    journal = Journal(repository.journal_path)
+    try:
+        state = State()
+        fold(state, journal.read())
+        yield Office(repository, journal, state)
+    finally:
+        journal.close()
+
+
+def who_asks() -> str:
+    """The person at the keyboard: an identity that an ssh forced command set, else the local account."""
+    for name in ("GATE_USER", "GL_USER", "REMOTE_USER"):
+        if found := os.environ.get(name):
+            return text.clean(found)[:100]
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+# --- looking ------------------------------------------------------------------------------------------------------------
+
+
+def status(at: Office) -> Json:
+    """The queue, trunk, what runs, and the newest verdicts."""
+    state, trunk = at.state, at.repository.trunk_name
+    judged = state.judged.get(state.trunk) if state.trunk else None
+    waiting = _plan(at.repository)
+    return {
+        "repository": str(at.repository.git_dir),
+        "trunk": {
+            "branch": trunk,
+            "commit": state.trunk,
+            "state": "unknown" if judged is None else "green" if judged.green else "red",
+            "red": list(judged.red) if judged else [],
+            "suspects": [
+                {"commit": commit, "change": state.landed_by.get(commit)} for commit in (judged.suspects if judged else ())
+            ],
+            "promoted": state.promoted,
+            "closed": None if state.closed is None else {"by": state.closed.by, "reason": state.closed.reason},
+        },
+        "waiting": [_waiting(item, waiting) for item in state.waiting.values()],
+        "running": [
+            {
+                "run": run.run,
+                "check": run.check,
+                "stage": run.stage,
+                "changes": list(run.changes),
+                "since": text.moment(run.at),
+            }
+            for run in state.runs.values()
+        ],
+        "recent": _recent(state, trunk),
+        "deploys": deploys(at)["environments"],
+        "gate": "running" if is_running(at.repository) else "not running",
+    }
+
+
+def why(at: Office, change: int) -> Json:
+    """What a change waits for and what would help, or what became of it, with its whole story."""
+    item = at.submission(change)
+    state, trunk = at.state, at.repository.trunk_name
+    decided = state.decided.get((item.change, item.revision))
+    verdict = state.verdicts.get(item.change)
+    reasons: list[Json] = []
+    if verdict is Verdict.REFUSED and decided is not None:
+        reasons = [
+            {"text": text.reason(cause, trunk), "cure": text.cure(cause, trunk), "why": cause.why}
+            for cause in decided.reasons
+        ]
+    elif verdict is None:
+        reasons = _plan(at.repository).get(str(change), [])
+    story = [{"at": text.moment(event.at), "text": text.event(event, trunk)} for event in _story(at, item)]
+    return {
+        "change": item.change,
+        "revision": item.revision,
+        "subject": text.clean(item.subject),
+        "by": item.by,
+        "head": item.head,
+        "submitted": text.moment(item.at),
+        "waited_s": round((decided.at if decided else time.time()) - item.at, 3),
+        "state": "waiting" if verdict is None else verdict.value,
+        "commit": decided.commit if decided else None,
+        "reasons": reasons,
+        "story": story,
+        "gate": "running" if is_running(at.repository) else "not running",
+    }
+
+
+def runs_of(at: Office, change: int, check: str | None) -> list[Json]:
+    """Runs for a change, oldest first, with the path of each log. check None: all checks."""
+    item = at.submission(change)
+    ends = {event.run: event for _, event in at.journal.read() if isinstance(event, RunFinished)}
+    found = []
+    for _, event in at.journal.read():
+        is_ours = isinstance(event, RunStarted) and event.changes and event.changes[-1] == item.change
+        if is_ours and isinstance(event, RunStarted) and check in (None, event.check):
+            result = ends[event.run].result if event.run in ends else None
+            found.append(
+                {
+                    "run": event.run,
+                    "check": event.check,
+                    "commit": event.commit,
+                    "started": text.moment(event.at),
+                    "outcome": result.outcome.value if result else "stopped" if event.run in ends else "running",
+                    "failed": list(result.failed) if result else [],
+                    "isolation": result.isolation if result else None,
+                    "log": str(at.repository.log_path(event.log)),
+                }
+            )
+    if check is not None and not found:
+        known = sorted({str(name) for name in (each["check"] for each in runs_of(at, change, None))})
+        raise UserError(f"no run of {check!r} for change {change}: there are runs of {text.names(known) or 'nothing'}")
+    return found
+
+
+def feed_of(at: Office, change: int, offset: int = 0) -> tuple[list[dict[str, object]], int]:
+    """The change's feed from a byte offset on."""
+    at.submission(change)
+    return read_lines(at.repository.feed_path(change), offset)
+
+
+def deploys(at: Office) -> Json:
+    """Where every environment stands, and the newest deploys."""
+    state = at.state.deploy
+    environments = []
+    for name, environment in state.environments.items():
+        running = state.deploys[environment.running] if environment.running is not None else None
+        environments.append(
+            {
+                "environment": name,
+                "commit": environment.present,
+                "barred": sorted(environment.barred),
+                "running": None if running is None else deploy_line(running),
+            }
+        )
+    newest = sorted(state.deploys.values(), key=lambda deploy: deploy.number)[-RECENT:]
+    return {
+        "environments": environments,
+        "deploys": [
+            {
+                "deploy": deploy.number,
+                "environment": deploy.started.environment,
+                "commit": deploy.started.commit,
+                "kind": deploy.started.kind,
+                "by": deploy.started.by,
+                "started": text.moment(deploy.started.at),
+                "state": deploy.end.outcome if deploy.end else "running",
+                "text": deploy_line(deploy),
+            }
+            for deploy in newest
+        ],
+    }
+
+
+def is_running(repository: Repository) -> bool:
+    """Whether a daemon holds the repository."""
+    import fcntl
+
+    try:
+        handle = os.open(repository.folder / "daemon.lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+# --- asking -------------------------------------------------------------------------------------------------------------
+
+
+def cancel(at: Office, change: int, by: str, reason: str = "") -> Json:
+    """Withdraw a waiting change: its author may, and a maintainer."""
+    item = at.submission(change)
+    _require_waiting(at, item, "be withdrawn")
+    if by != item.by and not _is_maintainer(at, by):
+        raise UserError(f"change {change} is {item.by}'s: only they or a maintainer can withdraw it, and you are {by}")
+    at.record(ChangeWithdrawn(time.time(), item.change, item.revision, by, reason))
+    return {"change": change, "withdrawn": True, "by": by}
+
+
+def retry(at: Office, change: int, by: str) -> Json:
+    """Have a refused or waiting change's red checks run again. change 0: trunk's own pipeline."""
+    if change != TRUNK:
+        item = at.submission(change)
+        verdict = at.state.verdicts.get(item.change)
+        if verdict in (Verdict.LANDED, Verdict.WITHDRAWN):
+            raise UserError(
+                f"change {change} was {verdict.value}: there is nothing to try again; push it again for another try"
+            )
+    at.record(RetryRequested(time.time(), ChangeId(change), by))
+    return {"change": change, "retried": True, "by": by}
+
+
+def approve(at: Office, change: int, by: str) -> Json:
+    """Approve the newest revision of a waiting change."""
+    item = at.submission(change)
+    _require_waiting(at, item, "be approved")
+    rules = at.policy().trust
+    if not trust.may_approve(rules, by, at.repository.owner):
+        people = text.names(rules.maintainers or (at.repository.owner,), "or")
+        raise UserError(f"{by} may not approve changes here: {people} may")
+    at.record(ApprovalGiven(time.time(), item.change, item.revision, by))
+    return {"change": change, "revision": item.revision, "approved": True, "by": by}
+
+
+def close(at: Office, by: str, reason: str) -> Json:
+    """Land nothing until trunk is opened again. Checks go on."""
+    _require_maintainer(at, by, "close trunk")
+    at.record(TrunkClosed(time.time(), by, text.clean(reason)))
+    return {"closed": True, "by": by, "reason": reason}
+
+
+def open_trunk(at: Office, by: str) -> Json:
+    _require_maintainer(at, by, "open trunk")
+    at.record(TrunkOpened(time.time(), by))
+    return {"closed": False, "by": by}
+
+
+def rollback(at: Office, environment: str, by: str, reason: str = "") -> Json:
+    """Put an environment back to its last good commit before the present one."""
+    known = at.state.deploy.environments.get(environment)
+    if known is None:
+        names = text.names(at.state.deploy.environments) or "none yet"
+        raise UserError(f"nothing was ever deployed to {environment!r}: environments with deploys: {names}")
+    if known.earlier is None:
+        raise UserError(f"{environment} has no earlier good commit to go back to")
+    _require_maintainer(at, by, f"roll {environment} back")
+    at.record(RollbackRequested(time.time(), environment, by, text.clean(reason)))
+    return {"environment": environment, "to": known.earlier, "by": by}
+
+
+def token_add(at: Office, name: str) -> Json:
+    """A new token for pushing over HTTP as ``name``. It is shown this once; the journal keeps its digest."""
+    if not name or name != text.clean(name) or len(name) > 100 or ":" in name:
+        raise UserError(f"{name!r} cannot be a token's name: use up to 100 printable characters without a colon")
+    if name in at.state.tokens:
+        raise UserError(f"{name} has a token already: revoke it first with 'gate token revoke {name}'")
+    from gate.web.tokens import new_token
+
+    token, digest = new_token()
+    at.record(TokenAdded(time.time(), name, digest))
+    return {"name": name, "token": token}
+
+
+def token_revoke(at: Office, name: str) -> Json:
+    if name not in at.state.tokens:
+        raise UserError(f"there is no token {name!r}: there are {text.names(sorted(at.state.tokens)) or 'none'}")
+    at.record(TokenRevoked(time.time(), name))
+    return {"name": name, "revoked": True}
+
+
+def token_list(at: Office) -> Json:
+    return {"tokens": sorted(at.state.tokens)}
+
+
+# --- parts --------------------------------------------------------------------------------------------------------------
+
+
+def _plan(repository: Repository) -> dict[str, list[Json]]:
+    try:
+        found: dict[str, list[Json]] = json.loads((repository.folder / PLAN_FILE).read_bytes())["waiting"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return found
+
+
+def _waiting(item: Submission, plan: dict[str, list[Json]]) -> Json:
+    return {
+        "change": item.change,
+        "revision": item.revision,
+        "subject": text.clean(item.subject),
+        "by": item.by,
+        "priority": item.priority.value,
+        "submitted": text.moment(item.at),
+        "reasons": plan.get(str(item.change), []),
+    }
+
+
+def _recent(state: State, trunk: str) -> list[Json]:
+    newest = sorted(state.decided.items(), key=lambda pair: pair[1].at, reverse=True)[:RECENT]
+    return [
+        {
+            "change": entry[0],
+            "revision": entry[1],
+            "verdict": decided.verdict.value,
+            "at": text.moment(decided.at),
+            "commit": decided.commit,
+            "reasons": [text.reason(cause, trunk) for cause in decided.reasons],
+        }
+        for entry, decided in newest
+    ]
+
+
+def _story(at: Office, item: Submission) -> list[Event]:
+    """The change's own events, the runs made for it and the landing that it was in, oldest first."""
+    runs: set[str] = set()
+    found: list[Event] = []
+    for _, event in at.journal.read():
+        match event:
+            case RunStarted():
+                is_ours = bool(event.changes) and event.changes[-1] == item.change
+                runs |= {event.run} if is_ours else set()
+            case RunFinished():
+                is_ours = event.run in runs
+            case ChangeSubmitted():
+                is_ours = event.submission.change == item.change
+            case LandingStarted():
+                is_ours = any(change == item.change for change, _ in event.changes)
+            case _:
+                is_ours = getattr(event, "change", None) == item.change
+        if is_ours:
+            found.append(event)
+    return found
+
+
+def _require_waiting(at: Office, item: Submission, what: str) -> None:
+    verdict = at.state.verdicts.get(item.change)
+    if verdict is not None:
+        raise UserError(f"change {item.change} was {verdict.value} already: it cannot {what}")
+
+
+def _is_maintainer(at: Office, person: str) -> bool:
+    return trust.is_maintainer(at.policy().trust, person, at.repository.owner)
+
+
+def _require_maintainer(at: Office, person: str, what: str) -> None:
+    if not _is_maintainer(at, person):
+        people = text.names(at.policy().trust.maintainers or (at.repository.owner,), "or")
+        raise UserError(f"{person} may not {what}: {people} may")

@@ -1,0 +1,678 @@
+"""The gate of one repository: takes facts in, makes the snapshot, carries decisions out. One thread calls it.
+
+The loop around it is gate/serve.py. What to do is decided in gate/plan.py, ci/pipeline.py and ci/deploy/plan.py, all pure;
+here are their effects. What happened is journalled before anything follows from it, and everything here that is not the
+journal or Git can be lost.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import assert_never
+
+from ci import culprit, pipeline, sandbox
+from ci.deploy.engine import Deployer
+from ci.deploy.model import DeployFact
+from ci.git import GitFailed
+from ci.keys import KeyMaker
+from ci.model import InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha, Stage
+from ci.results import results_for_keys
+from ci.run import RunSettings
+from ci.workers import Workers
+from gate import config, text
+from gate.candidates import Candidates, Material
+from gate.changes import Changes
+from gate.config import CONFIG_NAME, Config
+from gate.feed import Feed
+from gate.journal import Journal
+from gate.land import land, recover
+from gate.model import (
+    ApprovalGiven,
+    Build,
+    Cancel,
+    Candidate,
+    Change,
+    ChangeId,
+    ChangeRefused,
+    ChangeSubmitted,
+    ChangeWithdrawn,
+    Decision,
+    Entry,
+    Event,
+    Evidence,
+    Hold,
+    Land,
+    Landed,
+    Merged,
+    MergeOutcome,
+    Plan,
+    Promoted,
+    Reason,
+    Refuse,
+    RetryRequested,
+    RunFinished,
+    Running,
+    RunStarted,
+    Snapshot,
+    Start,
+    Submission,
+    TrunkJudged,
+    TrunkMoved,
+    Verdict,
+    Why,
+)
+from gate.plan import plan
+from gate.repository import PLAN_FILE, SUBMISSIONS, Repository
+from gate.state import TRUNK, State, apply_event
+from gate.submissions import read_new
+
+log = logging.getLogger("gate")
+
+UNTOLD = (Why.WAITS_FOR_CHECK, Why.WAITS_FOR_WORKER)  # told by the runs themselves, or not worth a line
+PIPELINE_AT_LEAST_EVERY_S = 1.0  # a queue that is never idle does not keep the post-commit pipeline waiting for longer
+
+MakeWorkers = Callable[[RunSettings, Callable[[RunEnd], None]], Workers]
+
+
+class Gate:
+    """One repository's gate. ``turn`` until it says that nothing happened; then wait for news."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        journal: Journal,
+        make_workers: MakeWorkers,
+        wake: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """wake: "take a turn soon"; called from other threads."""
+        self.repository = repository
+        self.journal = journal
+        self.state = State()
+        self.config = Config()
+        self.plan = Plan()
+        self.wake_at: float | None = None  # when to take a turn even if nothing is heard
+        self._make_workers = make_workers
+        self._wake = wake
+        self._clock = clock
+        self._workers: Workers | None = None
+        self._settings: RunSettings | None = None
+        self._ends: SimpleQueue[RunEnd] = SimpleQueue()
+        self._feed = Feed(repository)
+        self._queue = _Queue(repository, journal)
+        self._configs: dict[Sha | None, Config | tuple[config.Problem, ...]] = {}
+        self._trunk_trouble: str | None = None
+        self._pipeline_keys = KeyMaker(repository.git)
+        self._pipeline_commit: Sha | None = None
+        self._pipeline_waits = False
+        self._pipeline_looked_at = 0.0
+        self._places = _Places(repository)
+        self._published: dict[str, list[dict[str, str]]] | None = None
+        self._deployer = Deployer(repository.git, repository.folder, self._record_deploy, wake, clock)
+
+    # --- start and end ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Fold the journal, and finish what an earlier daemon was killed in the middle of."""
+        self._catch_up(is_news=False)
+        now = self._clock()
+        recover(self.repository, self.journal, self.state, now)
+        self._record(*(RunFinished(now, run, None, "the gate stopped while it ran") for run in self.state.runs))
+        for change, verdict in self.state.verdicts.items():
+            newest = self.state.newest(change)
+            if newest is not None and (change, newest.revision) in self.state.decided:
+                at = self.state.decided[change, newest.revision].at
+                self._feed.repeat_verdict(newest, self._verdict_line(newest), at, verdict)
+        self._deployer.resume(self.state.deploy)
+
+    def is_idle(self, until: float) -> bool:
+        """Nothing runs, and nothing is due before ``until``."""
+        is_busy = bool(self.state.runs) or not self._ends.empty() or not self._deployer.is_idle
+        return not is_busy and (self.wake_at is None or self.wake_at > until)
+
+    def publish(self) -> None:
+        """Let ``gate why`` and ``gate status`` see why each change waits: a derived file, replaced when it differs."""
+        trunk = self.repository.trunk_name
+        waiting = {
+            str(decision.change): [
+                {"why": cause.why, "text": text.reason(cause, trunk), "cure": text.cure(cause, trunk)}
+                for cause in decision.reasons
+            ]
+            for decision in self.plan.decisions
+            if isinstance(decision, Hold)
+        }
+        if waiting == self._published:
+            return
+        path = self.repository.folder / PLAN_FILE
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({"waiting": waiting}))
+        fresh.replace(path)
+        self._published = waiting
+
+    def close(self) -> None:
+        """End every run; steps of deploys go on and are found again. Twice is harmless."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+            self._take_in_ends()
+        self._deployer.close()
+
+    # --- one turn -----------------------------------------------------------------------------------------------------
+
+    def turn(self) -> bool:
+        """Take in, plan, act. True: something happened, so another turn may find more to do."""
+        happened = self._take_in()
+        trunk = self.state.trunk
+        if trunk is None:
+            self.wake_at = None
+            return happened  # nobody has founded trunk yet
+        self._read_policy(trunk)
+        self.plan = plan(self._snapshot(trunk), self._clock())
+        happened |= self._perform(self.plan)
+        moments = [self.plan.look_again_at]
+        now = self._clock()
+        if not happened or now - self._pipeline_looked_at > PIPELINE_AT_LEAST_EVERY_S:
+            self._pipeline_looked_at = now
+            happened |= self._run_pipeline()
+            seq = self.state.seq
+            moments.append(self._deploy())
+            happened |= self.state.seq != seq
+        self.wake_at = min((moment for moment in moments if moment is not None), default=None)
+        return happened
+
+    def _take_in(self) -> bool:
+        """Ends of runs, what people asked for, a trunk that somebody moved, and new submissions."""
+        happened = self._take_in_ends()
+        happened |= self._catch_up()
+        trunk = self.repository.look(self.repository.trunk)
+        if trunk is not None and trunk != self.state.trunk:
+            self._record(TrunkMoved(self._clock(), self.state.trunk, trunk))
+            happened = True
+        newest = self.repository.look(SUBMISSIONS)
+        if newest is not None and newest != self.state.seen and trunk is not None:
+            found = read_new(self.repository.git, self.state.seen)
+            self._record(*(ChangeSubmitted(item.at, item) for item in found))
+            happened |= bool(found)
+        return happened
+
+    def _take_in_ends(self) -> bool:
+        ends: list[RunEnd] = []
+        while True:
+            try:
+                ends.append(self._ends.get_nowait())
+            except Empty:
+                break
+        results = [(result, end.tests) for end in ends if (result := end.result) is not None]
+        finished = (RunFinished(end.finished_at, end.request.run, end.result, end.reason) for end in ends)
+        self._record(*finished, results=results)
+        return bool(ends)
+
+    def _take_end(self, end: RunEnd) -> None:
+        """Called by workers, from their threads."""
+        self._ends.put(end)
+        self._wake()
+
+    # --- events: recorded, folded, told ---------------------------------------------------------------------------------
+
+    def _record(self, *events: Event, results: Iterable[tuple[Result, tuple[object, ...]]] = ()) -> None:
+        if events:
+            self.journal.append(*events, results=results)  # type: ignore[arg-type]
+            self._catch_up()
+
+    def _record_deploy(self, fact: DeployFact) -> None:
+        self._record(fact)
+
+    def _catch_up(self, *, is_news: bool = True) -> bool:
+        """Fold what the journal has that we do not know yet: our own events, and those that people's commands wrote."""
+        found = self.journal.read(self.state.seq)
+        for seq, event in found:
+            before = self.state.waiting.get(event.submission.change) if isinstance(event, ChangeSubmitted) else None
+            apply_event(self.state, event)
+            self.state.seq = seq
+            self._queue.notice(event, self.state)
+            if is_news:
+                log.info("%s: %s", self.repository.name, text.event(event, self.repository.trunk_name))
+                self._tell(event, before)
+        return bool(found)
+
+    def _tell(self, event: Event, before: Submission | None) -> None:
+        """Put into the feeds what the pushers who wait want to see. before: the revision that a new one withdraws."""
+        match event:
+            case ChangeSubmitted(submission=item):
+                if before is not None:
+                    line = f"change {item.change} revision {before.revision} withdrawn: revision {item.revision} was pushed"
+                    self._feed.tell(before, self.state.seq, line, event.at, Verdict.WITHDRAWN)
+            case ChangeRefused() | ChangeWithdrawn():
+                self._tell_verdict(event.change, event.at)
+            case Landed():
+                for change, _ in self.state.landings[-1][1].changes:
+                    self._tell_verdict(change, event.at)
+            case RunStarted():
+                self._tell_users(event.key, f"{event.check} started", event.at)
+            case RunFinished(result=Result() as result):
+                self._tell_users(result.key, text.result(result), event.at)
+            case ApprovalGiven() | RetryRequested():
+                self._tell_line(event.change, text.event(event, self.repository.trunk_name), event.at)
+            case _:
+                pass
+
+    def _tell_users(self, key: InputKey, line: str, at: float) -> None:
+        for change in self._queue.users_of(key):
+            self._tell_line(change, line, at)
+
+    def _tell_line(self, change: ChangeId, line: str, at: float) -> None:
+        newest = self.state.waiting.get(change)
+        if newest is not None:
+            self._feed.tell(newest, self.state.seq, line, at)
+
+    def _tell_verdict(self, change: ChangeId, at: float) -> None:
+        newest = self.state.newest(change)
+        verdict = self.state.verdicts.get(change)
+        if newest is not None and verdict is not None:
+            self._feed.tell(newest, self.state.seq, self._verdict_line(newest), at, verdict)
+
+    def _verdict_line(self, submission: Submission) -> str:
+        decided = self.state.decided.get((submission.change, submission.revision))
+        trunk = self.repository.trunk_name
+        if decided is None:
+            return f"change {submission.change} has landed already, as an earlier revision"
+        if decided.commit is not None:
+            return text.landed(submission.change, decided.commit, trunk, decided.at - submission.at)
+        if decided.verdict is Verdict.WITHDRAWN:
+            return f"change {submission.change} withdrawn by {decided.by}"
+        return text.refused(submission.change, decided.reasons, trunk)
+
+    # --- policy and snapshot ------------------------------------------------------------------------------------------
+
+    def _config_at(self, commit: Sha) -> Config | tuple[config.Problem, ...]:
+        blob = self.repository.look(f"{commit}:{CONFIG_NAME}")
+        if blob not in self._configs:
+            self._configs[blob] = config.load(self.repository.git, commit)
+        return self._configs[blob]
+
+    def _read_policy(self, trunk: Sha) -> None:
+        """Policy comes from trunk's gate.toml. One that cannot be read closes trunk to all but what mends it."""
+        found = self._config_at(trunk)
+        if isinstance(found, Config):
+            policy, self._trunk_trouble = found, None
+        else:
+            policy = Config()
+            self._trunk_trouble = f"its gate.toml is broken, line {found[0].line}: {found[0].path}: {found[0].text}"
+        if policy != self.config or self._workers is None:
+            self.config = policy
+            self._queue.forget_policy()
+            self._renew_workers()
+        elif self._settings != self._run_settings():
+            self._renew_workers()
+
+    def _run_settings(self) -> RunSettings:
+        run = self.config.run
+        return RunSettings(run.workers, run.isolation, run.read, run.pass_env, run.log_max_bytes, (self.repository.git_dir,))
+
+    def _renew_workers(self) -> None:
+        settings = self._run_settings()
+        if settings == self._settings and self._workers is not None:
+            return
+        if self._workers is not None:
+            if self.state.runs:
+                return  # when they have ended; every turn looks
+            self._workers.close()
+        self._settings = settings
+        self._workers = self._make_workers(settings, self._take_end)
+
+    def _snapshot(self, trunk: Sha) -> Snapshot:
+        assert self._workers is not None
+        queued = [run for run in self.state.runs.values() if run.stage != Stage.POST_COMMIT]
+        elsewhere = len(self.state.runs) - len(queued)
+        if self._pipeline_waits and self._workers.capacity > 1:
+            elsewhere = max(1, elsewhere)  # one worker is kept for a pipeline that has something to run
+        is_gate_broken = self._trunk_trouble is not None
+        can_sandbox = self.config.run.isolation != "plain" and sandbox.bubblewrap_trouble() is None
+        return Snapshot(
+            trunk=trunk,
+            changes=self._queue.describe(self.state, self.config, trunk, can_sandbox, is_gate_broken),
+            merges=self._queue.merges,
+            built=self._queue.built,
+            evidence=self._queue.evidence,
+            running=tuple(Running(run.run, run.check, run.key, run.at) for run in queued),
+            decided=self.state.verdicts,
+            closed=self._trunk_trouble or (self.state.closed.reason if self.state.closed else None),
+            every_commit=self.config.merge.every_commit,
+            workers=max(1, self._workers.capacity - elsewhere),
+        )
+
+    # --- decisions ----------------------------------------------------------------------------------------------------
+
+    def _perform(self, made: Plan) -> bool:
+        """Carry a plan out. True: it altered something that the next plan should know."""
+        now = self._clock()
+        happened = False
+        starts = [decision for decision in made.decisions if isinstance(decision, Start)]
+        for decision in made.decisions:
+            happened |= self._perform_one(decision, now)
+        if starts:
+            self._start(starts, now)
+        return happened or bool(starts)
+
+    def _perform_one(self, decision: Decision, now: float) -> bool:
+        match decision:
+            case Refuse(change=change, revision=revision, reasons=reasons):
+                named = tuple(self._name_rival(change, cause) for cause in reasons)
+                self._record(ChangeRefused(now, change, revision, named))
+            case Land(candidate=candidate):
+                return self._land(candidate, now)
+            case Cancel(run=run):
+                if self._workers is not None:
+                    self._workers.cancel(run)
+                return False  # its end is the news
+            case Build(candidate=candidate):
+                return self._queue.build(candidate, self.config, self.state, self._told_green)
+            case Hold(change=change, reasons=reasons):
+                told = [text.reason(cause, self.repository.trunk_name) for cause in reasons if cause.why not in UNTOLD]
+                if told:
+                    self._tell_line(change, f"waits: {'; '.join(told)}", now)
+                return False
+            case Start():
+                return False  # all of a plan's at once, below
+            case _:
+                assert_never(decision)
+        return True
+
+    def _told_green(self, change: ChangeId, line: str) -> None:
+        self._tell_line(change, line, self._clock())
+
+    def _start(self, starts: list[Start], now: float) -> None:
+        requests: list[RunRequest] = []
+        events: list[RunStarted] = []
+        for start in starts:
+            merged = self._queue.merges[start.candidate]
+            assert isinstance(merged, Merged)
+            run = RunId(f"r{self.state.run_count + len(requests) + 1}")
+            changes = tuple(change for change, _ in start.candidate.entries)
+            label = str(changes[-1]) if changes else ""
+            requests.append(RunRequest(run, start.check, start.key, merged.commit, start.candidate.base, label))
+            events.append(
+                RunStarted(now, run, start.check.name, start.key, merged.commit, changes, start.check.stage, _log_name(run))
+            )
+        self._launch(requests, events)
+
+    def _launch(self, requests: list[RunRequest], events: list[RunStarted]) -> None:
+        assert self._workers is not None
+        self._record(*events)
+        for request in requests:
+            self._workers.start(request)
+
+    def _land(self, candidate: Candidate, now: float) -> bool:
+        merged = self._queue.merges[candidate]
+        assert isinstance(merged, Merged)
+        commits = self._queue.commits(candidate)
+        trouble = land(self.repository, self.journal, candidate, merged, commits, self.state.seen, now)
+        self._catch_up()
+        if trouble is not None:
+            log.warning("%s: nothing landed: %s", self.repository.name, trouble)
+            self._queue.doubt(candidate)
+        return True
+
+    def _name_rival(self, change: ChangeId, cause: Reason) -> Reason:
+        """For a conflict with trunk: the landed change that last touched a path in conflict."""
+        newest = self.state.newest(change)
+        if cause.why is not Why.CONFLICT or cause.change is not None or newest is None or not cause.paths:
+            return cause
+        paths = [f":(top,literal){path}" for path in cause.paths[:50]]
+        asked = (
+            "log",
+            "-1",
+            "--format=%H",
+            "--first-parent",
+            "--end-of-options",
+            f"{newest.head}..{self.state.trunk}",
+            "--",
+        )
+        found = self.repository.git.run(*asked, *paths, ok=(0, 128))
+        rival = self.state.landed_by.get(Sha(found.text)) if found.code == 0 else None
+        return Reason(cause.why, change=rival, paths=cause.paths, detail=cause.detail)
+
+    # --- after the commit ---------------------------------------------------------------------------------------------
+
+    def _run_pipeline(self) -> bool:
+        """Take trunk's post-commit pipeline a step further. True: something happened."""
+        assert self.state.trunk is not None
+        assert self._workers is not None
+        if self._promote():
+            return True
+        judged = {commit: event.green for commit, event in self.state.judged.items()}
+        commit = pipeline.choose_commit(self.state.trunk, judged, self._pipeline_commit)
+        if commit is None:
+            self._pipeline_waits = False
+            return False
+        self._pipeline_commit = commit
+        found = self._config_at(commit)
+        checks = found.checks_after_landing() if isinstance(found, Config) else ()
+        keys = self._pipeline_keys.keys(commit, checks, self.state.promoted) if checks else {}
+        evidence = self._queue.evidence_for(keys.values(), self.state.retried_at.get(TRUNK, 0.0))
+        running = {run.key for run in self.state.runs.values()}
+        now = self._clock()
+        status = pipeline.decide(checks, keys, evidence, running, now)
+        if status.is_over:
+            self._pipeline_waits = False
+            red = status.red + status.could_not_run
+            suspects = () if status.is_green else self._suspects(commit, judged)
+            self._record(TrunkJudged(now, commit, status.is_green, red, suspects))
+            return True
+        free = self._workers.capacity - len(self.state.runs)
+        starts = status.start[: max(0, free)]
+        self._pipeline_waits = len(starts) < len(status.start)
+        requests = [
+            RunRequest(RunId(f"r{self.state.run_count + 1 + place}"), check, keys[check.name], commit, self.state.promoted)
+            for place, check in enumerate(starts)
+        ]
+        events = [
+            RunStarted(now, item.run, item.check.name, item.key, commit, (), item.check.stage, _log_name(item.run))
+            for item in requests
+        ]
+        if requests:
+            self._launch(requests, events)
+        return bool(requests)
+
+    def _suspects(self, commit: Sha, judged: dict[Sha, bool]) -> tuple[Sha, ...]:
+        since = (f"^{self.state.promoted}",) if self.state.promoted else ()
+        asked = ("rev-list", "--first-parent", "--reverse", "-n", "1000", "--end-of-options", commit, *since)
+        history = [Sha(line) for line in self.repository.git.run(*asked).text.splitlines()]
+        return culprit.suspects(history, judged)
+
+    def _promote(self) -> bool:
+        """Move the promotion ref to the newest green commit, if it is not there yet."""
+        green = self.state.green
+        if green is None or green == self.state.promoted:
+            return False
+        ref = self.repository.promotion
+        was = self.repository.look(ref)
+        if was != green:
+            try:
+                self.repository.git.run("update-ref", "-m", "gate: green", "--", ref, green, was or "0" * len(green))
+            except GitFailed as failed:
+                log.warning("%s: %s could not be moved: %s", self.repository.name, ref, failed)
+                return False
+        self._record(Promoted(self._clock(), green))
+        return True
+
+    def _deploy(self) -> float | None:
+        """Take the deploys a step further. Returns when to look again."""
+        promoted = self.state.promoted
+        if promoted is None:
+            return None
+        found = self._config_at(promoted)
+        environments = found.environments if isinstance(found, Config) else ()
+        if not environments and not self.state.deploy.running:
+            return None
+        assert self.state.trunk is not None
+        order = self._places.on(self.state.trunk)
+        return self._deployer.tick(environments, self.state.deploy, promoted, order, self._clock())
+
+
+class _Queue:
+    """What is known of the waiting changes beyond the journal: merges, keys, evidence. All of it can be found again."""
+
+    def __init__(self, repository: Repository, journal: Journal) -> None:
+        self.merges: dict[Candidate, MergeOutcome] = {}
+        self.built: dict[ChangeId, Candidate] = {}
+        self.evidence: dict[InputKey, Evidence] = {}
+        self._journal = journal
+        self._changes = Changes(repository)
+        self._candidates = Candidates(repository)
+        self._described: dict[Entry, Change] = {}
+        self._users: dict[InputKey, set[ChangeId]] = {}
+        self._trunk: Sha | None = None
+
+    def notice(self, event: Event, state: State) -> None:
+        """Drop what an event has made old."""
+        match event:
+            case ChangeSubmitted(submission=item):
+                self.built.pop(item.change, None)
+                if item.revision > 1:
+                    self._described.clear()  # changes that are stacked on it see it too
+            case ApprovalGiven(change=change) | RetryRequested(change=change):
+                self._described = {entry: known for entry, known in self._described.items() if entry[0] != change}
+            case ChangeRefused(change=change) | ChangeWithdrawn(change=change):
+                self.built.pop(change, None)
+            case RunFinished(result=Result() as result):
+                if result.key in self.evidence:
+                    self.evidence[result.key] = _with(self.evidence[result.key], result)
+            case Landed() | TrunkMoved():
+                self._move(state)
+            case _:
+                pass
+
+    def describe(
+        self, state: State, policy: Config, trunk: Sha, may_sandbox: bool, is_gate_broken: bool
+    ) -> tuple[Change, ...]:
+        described = []
+        for submission in state.waiting.values():
+            entry = (submission.change, submission.revision)
+            if entry not in self._described:
+                self._described[entry] = self._changes.describe(
+                    submission, state, policy, trunk, may_sandbox=may_sandbox, is_gate_broken=is_gate_broken
+                )
+            described.append(self._described[entry])
+        return tuple(described)
+
+    def forget_policy(self) -> None:
+        """Another gate.toml: other checks, other needs, other approvals."""
+        self._described.clear()
+        self.merges.clear()
+        self.built.clear()
+
+    def build(self, candidate: Candidate, policy: Config, state: State, tell: Callable[[ChangeId, str], None]) -> bool:
+        """Merge a candidate and look its keys up. False: one of its earlier changes does not merge, so it is moot."""
+        outcome = self._candidates.build(candidate, policy, self._material(candidate, state))
+        if outcome is None:
+            return False
+        self.merges[candidate] = outcome
+        needs = outcome.needs if isinstance(outcome, Merged) else ()
+        self.evidence_for(need.key for need in needs)
+        if candidate.entries:
+            change = candidate.entries[-1][0]
+            self.built[change] = candidate
+            known = [need.check.name for need in needs if self.evidence[need.key].green is not None]
+            for need in needs:
+                self._users.setdefault(need.key, set()).add(change)
+            if known:
+                tell(change, f"{text.names(known)} green already, for the same inputs")
+        return True
+
+    def commits(self, candidate: Candidate) -> tuple[Sha, ...]:
+        return self._candidates.commits(candidate)
+
+    def users_of(self, key: InputKey) -> list[ChangeId]:
+        return sorted(self._users.get(key, ()))
+
+    def doubt(self, candidate: Candidate) -> None:
+        """The candidate could not land: look its results up again in the store."""
+        outcome = self.merges.pop(candidate, None)
+        if isinstance(outcome, Merged):
+            for need in outcome.needs:
+                self.evidence.pop(need.key, None)
+        self.evidence_for(need.key for other in self.merges.values() if isinstance(other, Merged) for need in other.needs)
+
+    def evidence_for(self, keys: Iterable[InputKey], red_from: float = 0.0) -> dict[InputKey, Evidence]:
+        """Evidence by key, from memory or the store. red_from: red results before this moment are left out."""
+        wanted = list(keys)
+        missing = [key for key in wanted if key not in self.evidence]
+        if missing:
+            found = self._journal.query(lambda execute: results_for_keys(execute, missing))
+            for key in missing:
+                self.evidence[key] = _evidence(found.get(key, ()))
+        return {key: _from(self.evidence[key], red_from) for key in wanted}
+
+    def _material(self, candidate: Candidate, state: State) -> Material:
+        submissions: dict[Entry, Submission] = {}
+        stacked: dict[Entry, tuple[Sha, ...]] = {}
+        for change, revision in candidate.entries:
+            entry = (change, revision)
+            submissions[entry] = next(item for item in state.revisions[change] if item.revision == revision)
+            stacked[entry] = self._changes.stacked_heads(entry, state)
+        changes_config = frozenset(entry for entry in candidate.entries if self._changes.changes_config(entry))
+        return Material(submissions, stacked, changes_config)
+
+    def _move(self, state: State) -> None:
+        """Trunk moved: keep the merges on it, and the last one of each change, whose runs go on."""
+        if state.trunk == self._trunk:
+            return
+        self._trunk = state.trunk
+        self.built = {change: candidate for change, candidate in self.built.items() if change in state.waiting}
+        kept = set(self.built.values())
+        self.merges = {
+            candidate: outcome
+            for candidate, outcome in self.merges.items()
+            if candidate.base == state.trunk or candidate in kept
+        }
+        needed = {need.key for outcome in self.merges.values() if isinstance(outcome, Merged) for need in outcome.needs}
+        self.evidence = {key: known for key, known in self.evidence.items() if key in needed}
+        self._users = {key: users for key, users in self._users.items() if key in needed}
+        self._described = {entry: known for entry, known in self._described.items() if entry[0] in state.waiting}
+        self._candidates.forget()
+
+
+class _Places:
+    """Positions of commits on trunk's first-parent history."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._trunk: Sha | None = None
+        self._place: dict[Sha, int] = {}
+
+    def on(self, trunk: Sha) -> Callable[[Sha], int | None]:
+        """Larger is newer; None: not on this trunk."""
+        if trunk != self._trunk:
+            listed = self._repository.git.run("rev-list", "--first-parent", "--reverse", "--end-of-options", trunk).text
+            self._place = {Sha(line): place for place, line in enumerate(listed.splitlines())}
+            self._trunk = trunk
+        return self._place.get
+
+
+def _log_name(run: RunId) -> str:
+    return str(Path("logs") / f"{run}.log")
+
+
+def _evidence(results: Iterable[Result]) -> Evidence:
+    known = Evidence()
+    for result in results:
+        known = _with(known, result)
+    return known
+
+
+def _with(known: Evidence, result: Result) -> Evidence:
+    match result.outcome:
+        case Outcome.GREEN:
+            return Evidence(result, known.red)
+        case Outcome.RED | Outcome.TIMED_OUT:
+            return Evidence(known.green, result)
+        case Outcome.INFRASTRUCTURE:
+            return Evidence(known.green, known.red, (*known.attempts, result))
+
+
+def _from(known: Evidence, moment: float) -> Evidence:
+    red = known.red if known.red is not None and known.red.finished_at >= moment else None
+    return Evidence(known.green, red, tuple(result for result in known.attempts if result.finished_at >= moment))
