@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from fakes.repositories import git_env
 
 import hooks.main
 from ci.errors import Unavailable, UserError
+from fakes.repositories import git_env
 from hooks.main import HELP, VERSION, run_command
 
 GATE = Path(sys.executable).with_name("gate")

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes.repositories import Repository
 
+from fakes.repositories import Repository
 from gate.config import Message
 from hooks.message import Cleanup, clean, decode, judge, subject_of
 

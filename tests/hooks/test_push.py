@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from fakes.repositories import Repository, git_env
 
 PROGRAM = Path(sys.executable).with_name("gate-push")

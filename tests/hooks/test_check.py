@@ -1,0 +1,684 @@
+"""gate check in real repositories, called as a developer calls it and as git does."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci.model import Check, CheckName, Outcome, Stage
+from fakes.repositories import Repository, git_env
+from gate.config import Config
+from hooks.local import Report, Wish, exit_code, select_checks
+
+GATE = Path(sys.executable).with_name("gate")
+PROJECT = Path(__file__).parents[2]
+
+
+class Clone:
+    """A developer's repository with a gate.toml, and the words to use it."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self.path = repository.path
+
+    def rule(self, config: str) -> None:
+        """Commit this gate.toml."""
+        self.repository.commit("Rules", {"gate.toml": textwrap.dedent(config)})
+
+    def stage(self, files: Mapping[str, str]) -> None:
+        for path, content in files.items():
+            self.repository.write(path, content)
+        self.repository.git("add", "--", *files)
+
+    def hook(self) -> None:
+        """Have git call gate check before each commit."""
+        self.repository.write(".git/hooks/pre-commit", f'#!/bin/sh\nexec "{GATE}" check\n', executable=True)
+
+    def check(
+        self, *words: str, cwd: str = ".", env: Mapping[str, str] | None = None, python: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [GATE, "check", *words],
+            cwd=self.path / cwd,
+            env=git_env(**dict(env or {})),
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
+
+    def outcomes(self, *words: str, cwd: str = ".", env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What each check came to, in one word."""
+        told = self.facts(*words, cwd=cwd, env=env)["checks"]
+        return {each["name"]: "cached" if each["cached"] else each["outcome"] or each["reason"] for each in told}
+
+    def facts(self, *words: str, cwd: str = ".", env: Mapping[str, str] | None = None) -> Any:
+        done = self.check("--json", *words, cwd=cwd, env=env)
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def clone(repository: Repository) -> Clone:
+    return Clone(repository)
+
+
+SEES = """
+    [[check]]
+    name = "sees"
+    command = 'cat src/a.py; ls -A . src; printf "<%s>" {files}; false'
+    stage = "pre-commit"
+    inputs = ["src/"]
+"""
+
+NO_TODO = """
+    [[check]]
+    name = "todo"
+    command = "! grep -n TODO {files}"
+    stage = "pre-commit"
+    inputs = ["*.py"]
+"""
+
+WHOLE = """
+    [[check]]
+    name = "whole"
+    command = "test ! -e bad && cat src/a.py"
+    stage = "pre-commit"
+"""
+
+
+def output(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line.removeprefix("  | ") for line in done.stdout.splitlines() if line.startswith("  | ")]
+
+
+# --- which content ------------------------------------------------------------------------------------------------------
+
+
+def test_a_check_sees_what_is_staged_and_only_its_inputs(clone: Clone) -> None:
+    clone.rule(SEES)
+    clone.stage({"src/a.py": "staged\n", "other.txt": "o\n"})
+    clone.repository.write("src/a.py", "unstaged\n")
+    clone.repository.write("src/untracked.py", "u\n")
+    done = clone.check()
+    assert done.returncode == 1
+    assert output(done) == ["staged", ".:", "src", "", "src:", "a.py", "b.py", "<src/a.py>"]
+
+
+def test_the_staged_gate_toml_rules(clone: Clone) -> None:
+    clone.rule(SEES)
+    clone.stage({"gate.toml": textwrap.dedent(NO_TODO), "src/a.py": "fine\n"})
+    clone.repository.write("gate.toml", "not even TOML")
+    assert clone.outcomes() == {"todo": "green"}
+
+
+def test_without_a_gate_toml_the_cure_is_named(clone: Clone) -> None:
+    clone.repository.write("gate.toml", "")
+    done = clone.check()
+    assert done.returncode == 2
+    assert "gate init" in done.stderr
+
+
+def test_a_broken_gate_toml_names_the_line(clone: Clone) -> None:
+    clone.stage({"gate.toml": "[[check]]\nname = 'x'\ncommand = 'true'\nstge = 'merge'\n"})
+    done = clone.check()
+    assert done.returncode == 2
+    assert "line 4" in done.stderr
+    assert "stge" in done.stderr
+
+
+def test_outside_of_a_work_tree_there_is_nothing_to_check(clone: Clone, tmp_path: Path) -> None:
+    bare = Clone(clone.repository.clone(tmp_path / "bare.git", bare=True))
+    assert bare.check().returncode == 2
+    assert "not in the work tree" in bare.check().stderr
+
+
+def test_untouched_checks_do_not_run(clone: Clone) -> None:
+    clone.rule(SEES + WHOLE)
+    clone.stage({"other.txt": "o\n"})
+    assert clone.outcomes() == {"sees": "no files", "whole": "green"}
+
+
+def test_a_deleted_file_concerns_its_checks_and_is_not_handed_to_them(clone: Clone) -> None:
+    clone.rule(NO_TODO + '[[check]]\nname = "both"\ncommand = "test -e src/b.py"\nstage = "pre-commit"\ninputs = ["src/"]\n')
+    clone.repository.git("rm", "-q", "src/b.py")
+    assert clone.outcomes() == {"todo": "no files", "both": "red"}
+
+
+def test_names_of_deleted_files_are_not_expected_from_a_runner(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "both"\ncommand = "test -e src/b.py"\nstage = "pre-commit"\ninputs = ["src/"]\n')
+    clone.repository.git("rm", "-q", "src/b.py")
+    clone.stage({"x.txt": "x\n"})
+    assert clone.outcomes("x.txt", env={"PRE_COMMIT": "1"}) == {"both": "red"}
+    assert clone.outcomes("x.txt") == {"both": "no files"}
+
+
+def test_files_folders_and_everything_can_be_asked_for(clone: Clone) -> None:
+    clone.rule(SEES.replace("cat src/a.py; ls -A . src; ", ""))
+    assert output(clone.check("src/b.py", "src/b.py")) == ["<src/b.py>"]
+    assert output(clone.check("src")) == ["<src/a.py><src/b.py>"]
+    assert output(clone.check("b.py", "../README.md", cwd="src")) == ["<src/b.py>"]
+    assert output(clone.check("--all-files")) == ["<src/a.py><src/b.py>"]
+    assert output(clone.check(".")) == ["<src/a.py><src/b.py>"]
+    assert output(clone.check("--stage", "merge")) == ["<src/a.py><src/b.py>"]
+    assert clone.check("README.md").returncode == 0
+
+
+def test_a_name_that_is_not_staged_is_said_and_passed_over(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    clone.repository.write("new.py", "TODO\n")
+    done = clone.check("new.py", "src/a.py")
+    assert done.returncode == 0
+    assert "new.py is not among what is staged or committed" in done.stderr
+    assert clone.check("../elsewhere.py").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["-dash.py", "a b.py", "quote'\".py", "new\nline.py", "$(touch pwned).py", "\udcff.py", ":(glob)*.py"]
+)
+def test_any_name_of_a_file_is_only_a_name(clone: Clone, name: str) -> None:
+    clone.rule(NO_TODO + WHOLE)
+    clone.stage({name: "TODO\n"})
+    staged, named = clone.check(), clone.check("--no-cache", "--", name)
+    assert (staged.returncode, named.returncode) == (1, 1), (staged, named)
+    assert "1:TODO" in " ".join(output(staged))
+    assert output(staged) == output(named)
+    assert not (clone.path / "pwned").exists()
+
+
+# --- how git calls it ---------------------------------------------------------------------------------------------------
+
+
+def test_the_first_commit_of_a_repository_is_checked(tmp_path: Path) -> None:
+    clone = Clone(Repository.create(tmp_path / "new"))
+    clone.hook()
+    clone.stage({"gate.toml": textwrap.dedent(NO_TODO), "a.py": "TODO\n"})
+    assert clone.repository.run("commit", "-m", "first").returncode == 1
+    clone.stage({"a.py": "done\n"})
+    clone.repository.git("commit", "-q", "-m", "first")
+
+
+@pytest.fixture
+def hooked(clone: Clone) -> Clone:
+    clone.rule(NO_TODO)
+    clone.hook()
+    return clone
+
+
+def test_commit_a_is_judged_by_what_it_will_hold(hooked: Clone) -> None:
+    hooked.repository.write("src/a.py", "TODO\n")
+    stopped = hooked.repository.run("commit", "-a", "-m", "x")
+    assert stopped.returncode == 1
+    assert b"todo  RED" in stopped.stderr
+    hooked.repository.write("src/a.py", "done\n")
+    hooked.repository.git("commit", "-q", "-a", "-m", "x")
+
+
+def test_commit_of_a_path_leaves_the_rest_of_the_index_out(hooked: Clone) -> None:
+    hooked.stage({"src/a.py": "TODO\n"})
+    hooked.repository.write("src/b.py", "done\n")
+    hooked.repository.git("commit", "-q", "-m", "b", "--", "src/b.py")
+    assert hooked.repository.run("commit", "-m", "a").returncode == 1
+
+
+def test_partial_staging_is_judged_by_the_staged_part(hooked: Clone) -> None:
+    hooked.stage({"src/a.py": "done\n"})
+    hooked.repository.write("src/a.py", "done\nTODO\n")
+    hooked.repository.git("commit", "-q", "-m", "x")
+    assert (hooked.path / "src/a.py").read_text() == "done\nTODO\n"
+    assert hooked.repository.git("show", "HEAD:src/a.py") == "done"
+
+
+def test_an_intended_file_is_not_there_yet(hooked: Clone) -> None:
+    hooked.repository.write("new.py", "TODO\n")
+    hooked.repository.git("add", "-N", "new.py")
+    hooked.stage({"src/a.py": "done\n"})
+    hooked.repository.git("commit", "-q", "-m", "x")
+    hooked.repository.git("add", "new.py")
+    assert hooked.repository.run("commit", "-m", "y").returncode == 1
+
+
+def test_a_linked_work_tree_is_judged_by_its_own_index(hooked: Clone, tmp_path: Path) -> None:
+    hooked.repository.git("worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
+    linked = Clone(Repository(tmp_path / "linked"))
+    hooked.stage({"src/a.py": "TODO\n"})
+    linked.stage({"src/b.py": "fine\n"})
+    linked.repository.git("commit", "-q", "-m", "x")
+    linked.stage({"src/b.py": "TODO\n"})
+    assert linked.repository.run("commit", "-m", "y").returncode == 1
+
+
+def test_work_trees_share_results(clone: Clone, tmp_path: Path) -> None:
+    clone.rule(NO_TODO)
+    clone.repository.git("worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
+    linked = Clone(Repository(tmp_path / "linked"))
+    clone.stage({"src/a.py": "same\n"})
+    linked.stage({"src/a.py": "same\n"})
+    assert clone.outcomes() == {"todo": "green"}
+    assert linked.outcomes() == {"todo": "cached"}
+
+
+def test_a_merge_with_conflicts_is_judged_when_it_is_resolved(hooked: Clone) -> None:
+    git = hooked.repository.git
+    git("checkout", "-q", "-b", "topic")
+    hooked.repository.commit("topic", {"src/a.py": "topic\n"})
+    git("checkout", "-q", "main")
+    hooked.repository.commit("main", {"src/a.py": "main\n"})
+    hooked.repository.run("merge", "topic")
+    unmerged = hooked.check()
+    assert unmerged.returncode == 2
+    assert "a merge is not finished" in unmerged.stderr
+    hooked.stage({"src/a.py": "TODO\n"})
+    assert hooked.repository.run("commit", "--no-edit").returncode == 1
+    hooked.stage({"src/a.py": "both\n"})
+    git("commit", "-q", "--no-edit")
+
+
+def test_checks_do_not_get_the_variables_of_git(hooked: Clone, tmp_path: Path) -> None:
+    """With GIT_DIR in its environment, a test suite that makes repositories wrecks the developer's own."""
+    hooked.rule('[[check]]\nname = "env"\ncommand = "! env | grep ^GIT_"\nstage = "pre-commit"\n')
+    hooked.repository.git("worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
+    linked = Clone(Repository(tmp_path / "linked"))
+    linked.stage({"x": "x"})
+    linked.repository.git("commit", "-q", "-m", "x")
+    outside = {"GIT_DIR": str(hooked.repository.git_dir), "GIT_WORK_TREE": str(hooked.path)}
+    hooked.stage({"x": "x"})
+    assert Clone(Repository(tmp_path)).outcomes("--no-cache", env=outside) == {"env": "green"}
+
+
+def test_the_index_and_its_lock_are_left_alone(clone: Clone) -> None:
+    clone.rule(NO_TODO + WHOLE)
+    clone.stage({"src/a.py": "A\n"})
+    index = clone.path / ".git/index"
+    before = index.read_bytes(), index.stat().st_mtime_ns, index.stat().st_ino
+    (clone.path / ".git/index.lock").touch()
+    assert clone.check().returncode == 0
+    assert (index.read_bytes(), index.stat().st_mtime_ns, index.stat().st_ino) == before
+
+
+def test_submodules_are_no_files(clone: Clone, tmp_path: Path) -> None:
+    other = Repository.create(tmp_path / "other")
+    other.commit("x", {"x.py": "TODO\n"})
+    clone.rule(NO_TODO + WHOLE)
+    clone.repository.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other.path), "sub.py")
+    assert clone.outcomes() == {"todo": "no files", "whole": "green"}
+    assert clone.outcomes("--all-files", "--only", "todo") == {"todo": "green"}
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------------
+
+
+def test_green_is_not_run_again_for_the_same_inputs(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.outcomes() == {"todo": "green"}
+    clone.stage({"README.md": "not an input\n"})
+    assert clone.outcomes() == {"todo": "cached"}
+    assert clone.outcomes("--no-cache") == {"todo": "green"}
+    clone.stage({"src/a.py": "AA\n"})
+    assert clone.outcomes() == {"todo": "green"}
+
+
+def test_another_list_of_files_is_another_question(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    assert clone.outcomes("src/a.py") == {"todo": "green"}
+    assert clone.outcomes("src/b.py") == {"todo": "green"}
+    assert clone.outcomes("src/a.py", "src/b.py") == {"todo": "green"}
+    assert clone.outcomes("src/b.py") == {"todo": "cached"}
+
+
+def test_red_is_run_again(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "TODO\n"})
+    assert clone.outcomes() == {"todo": "red"}
+    assert clone.outcomes() == {"todo": "red"}
+
+
+@pytest.mark.parametrize("dirt", ["src/a.py", "untracked.py"])
+def test_a_whole_tree_result_counts_only_for_a_clean_work_tree(clone: Clone, dirt: str) -> None:
+    clone.rule(WHOLE)
+    clone.stage({"src/a.py": "A\n"})
+    was = (clone.path / dirt).read_text() if (clone.path / dirt).exists() else None
+    clone.repository.write(dirt, "dirt\n")
+    assert clone.outcomes() == {"whole": "green"}
+    assert clone.outcomes() == {"whole": "green"}
+    if was is None:
+        (clone.path / dirt).unlink()
+    else:
+        clone.repository.write(dirt, was)
+    assert clone.outcomes() == {"whole": "green"}
+    assert clone.outcomes() == {"whole": "cached"}
+    clone.repository.write(dirt, "dirt\n")
+    assert clone.outcomes() == {"whole": "green"}
+
+
+def test_a_check_that_changes_files_is_told_on(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "fixer"\ncommand = "echo fixed > src/a.py"\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "A\n"})
+    done = clone.check()
+    assert done.returncode == 0
+    assert "files changed in the work tree while checks ran" in done.stderr
+    clone.repository.write("src/a.py", "A\n")
+    assert clone.outcomes() == {"fixer": "green"}
+
+
+def test_results_have_the_keys_of_the_server(clone: Clone) -> None:
+    from ci.git import PlainGit
+    from ci.keys import KeyMaker
+    from ci.model import Sha
+    from ci.results import LocalResults
+    from gate.config import parse
+
+    clone.rule(NO_TODO + WHOLE)
+    assert set(clone.outcomes("--all-files").values()) == {"green"}
+    config = parse((clone.path / "gate.toml").read_bytes())
+    assert isinstance(config, Config)
+    head = Sha(clone.repository.head())
+    keys = KeyMaker(PlainGit(clone.repository.git_dir)).keys(head, config.checks)
+    with LocalResults(clone.path / ".git/gate/results.sqlite") as results:
+        found = results.for_keys(keys.values())
+    assert [[each.check for each in found[key]] for key in keys.values()] == [["todo"], ["whole"]]
+
+
+def test_a_green_result_grows_old(clone: Clone) -> None:
+    clone.rule(NO_TODO.replace("stage =", 'max_age = "1s"\n    stage ='))
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.check().returncode == 0
+    marker = clone.path / ".git/gate/green"
+    expires_at, _, content = marker.read_bytes().partition(b"\n")
+    assert 0 < float(expires_at) - (clone.path / ".git/gate/results.sqlite").stat().st_mtime < 2
+    marker.write_bytes(b"1.0\n" + content)
+    assert "was green already" not in clone.check().stderr
+
+
+# --- nothing to do ------------------------------------------------------------------------------------------------------
+
+
+def test_with_nothing_staged_there_is_nothing_to_do(clone: Clone) -> None:
+    clone.rule(WHOLE)
+    done = clone.check()
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "nothing is staged" in done.stderr
+    assert not (clone.path / ".git/gate").exists()
+
+
+def test_the_same_content_is_not_even_looked_at_again(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "A\n"})
+    assert "was green already" not in clone.check().stderr
+    assert "was green already" in clone.check().stderr
+    assert "was green already" not in clone.check("src/a.py").stderr
+    assert "was green already" in clone.check("--", "src/a.py").stderr
+    clone.stage({"src/a.py": "AA\n"})
+    assert "was green already" not in clone.check("--", "src/a.py").stderr
+
+
+@pytest.mark.parametrize("options", [("--only", "todo"), ("--stage", "merge"), ("--all-files",)])
+def test_another_question_leaves_no_answer_to_the_plain_one(clone: Clone, options: tuple[str, ...]) -> None:
+    clone.rule(NO_TODO + WHOLE)
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.check(*options).returncode == 0
+    assert "was green already" not in clone.check().stderr
+
+
+def test_what_hangs_on_tools_or_on_a_dirty_tree_is_looked_at_each_time(clone: Clone) -> None:
+    clone.rule(NO_TODO.replace("inputs", 'tools = ["git --version"]\n    inputs'))
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.check().returncode == 0
+    assert clone.outcomes() == {"todo": "cached"}
+    assert not (clone.path / ".git/gate/green").exists()
+    clone.rule(WHOLE)
+    clone.stage({"src/a.py": "AA\n"})
+    clone.repository.write("dirt", "d\n")
+    assert clone.check().returncode == 0
+    assert not (clone.path / ".git/gate/green").exists()
+
+
+def test_red_takes_the_marker_away(clone: Clone, tmp_path: Path) -> None:
+    """A flaky check was green, and is red when it is asked again."""
+    flag = tmp_path / "flag"
+    clone.rule(f'[[check]]\nname = "flaky"\ncommand = "test ! -e {flag}"\nstage = "pre-commit"\ninputs = ["src/"]\n')
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.check().returncode == 0
+    flag.touch()
+    assert clone.check("--no-cache").returncode == 1
+    assert clone.check("src/a.py").returncode == 0  # the key's green result is a fact still
+    assert "was green already" not in clone.check("--no-cache").stderr
+
+
+@pytest.mark.parametrize("marker", [b"", b"\n", b"nan\n", b"inf\n", b"\xff\xfe", b"inf"])
+def test_a_damaged_marker_is_no_answer(clone: Clone, marker: bytes) -> None:
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "TODO\n"})
+    (clone.path / ".git/gate").mkdir()
+    (clone.path / ".git/gate/green").write_bytes(marker)
+    assert clone.check().returncode == 1
+
+
+# --- how checks run -----------------------------------------------------------------------------------------------------
+
+
+def test_a_check_waits_for_what_it_needs(clone: Clone, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    clone.rule(f"""
+        [[check]]
+        name = "second"
+        command = "test -e {done}"
+        stage = "pre-commit"
+        needs = ["first"]
+
+        [[check]]
+        name = "first"
+        command = "touch {done}"
+        stage = "pre-commit"
+    """)
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.outcomes() == {"first": "green", "second": "green"}
+
+
+def test_a_check_does_not_run_on_top_of_a_red_one(clone: Clone) -> None:
+    clone.rule("""
+        [[check]]
+        name = "last"
+        command = "true"
+        stage = "pre-commit"
+        needs = ["middle"]
+
+        [[check]]
+        name = "middle"
+        command = "true"
+        stage = "pre-commit"
+        needs = ["first"]
+
+        [[check]]
+        name = "first"
+        command = "false"
+        stage = "pre-commit"
+    """)
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.outcomes() == {
+        "first": "red",
+        "middle": "not run: it needs first, which is not green",
+        "last": "not run: it needs middle, which is not green",
+    }
+    assert clone.check().returncode == 1
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_checks_run_side_by_side(clone: Clone, tmp_path: Path) -> None:
+    """Each waits for the other to be there: one after the other, both would time out."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    os.mkfifo(one)
+    os.mkfifo(two)
+    clone.rule(
+        f'[[check]]\nname = "a"\ncommand = "echo here > {one}; cat {two}"\nstage = "pre-commit"\ntimeout = "20s"\n'
+        f'[[check]]\nname = "b"\ncommand = "cat {one}; echo here > {two}"\nstage = "pre-commit"\ntimeout = "20s"\n'
+    )
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.outcomes() == {"a": "green", "b": "green"}
+
+
+def test_a_failed_test_is_named(clone: Clone) -> None:
+    report = '<testsuite><testcase name="adds" classname="sums"><failure message="1 is not 2"/></testcase></testsuite>'
+    clone.rule(f"""
+        [[check]]
+        name = "tests"
+        command = '''echo '{report}' > {{junit}}; exit 1'''
+        stage = "pre-commit"
+    """)
+    clone.stage({"src/a.py": "A\n"})
+    done = clone.check()
+    assert done.returncode == 1
+    assert "  failed: sums::adds" in done.stdout or "  failed: sums.adds" in done.stdout, done.stdout
+
+
+def test_long_output_is_cut_and_the_whole_is_kept(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "loud"\ncommand = "seq 1000; printf \'\\\\033[2J\\\\n\'; false"\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "A\n"})
+    done = clone.check(cwd="src")
+    shown = output(done)
+    assert shown[0] == "[…]"
+    assert shown[-2:] == ["1000", "[2J"]
+    assert len(shown) == 41
+    (log,) = [line.split(": ", 1)[1] for line in done.stdout.splitlines() if "whole output" in line]
+    assert (clone.path / "src" / log).read_text().startswith("1\n2\n3\n")
+
+
+def test_green_leaves_no_log(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "loud"\ncommand = "seq 1000"\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.check().returncode == 0
+    assert list((clone.path / ".git/gate/logs").iterdir()) == []
+
+
+def test_a_check_that_cannot_start_is_not_red(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "gone"\ncommand = ["no-such-program-anywhere"]\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "A\n"})
+    done = clone.check()
+    assert done.returncode == 4
+    assert "no-such-program-anywhere" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_check_leaves_no_process(clone: Clone, tmp_path: Path, number: int) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    clone.rule(f'[[check]]\nname = "slow"\ncommand = "echo $$ > {fifo}; exec sleep 1000"\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "A\n"})
+    process = subprocess.Popen(
+        [GATE, "check"], cwd=clone.path, env=git_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    sleeper = int(fifo.read_text())
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"interrupted" in err
+    assert not Path(f"/proc/{sleeper}").exists()
+
+
+def test_a_reader_that_goes_away_ends_the_checks(clone: Clone, tmp_path: Path) -> None:
+    clone.rule("".join(f'[[check]]\nname = "c{n}"\ncommand = "true"\nstage = "pre-commit"\n' for n in range(5)))
+    clone.stage({"src/a.py": "A\n"})
+    script = f"exec {{w}}> >(:); wait $!; '{GATE}' check >&$w; echo $?"
+    done = subprocess.run(["bash", "-c", script], cwd=clone.path, env=git_env(), capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_lines_are_plain_when_nobody_watches(clone: Clone) -> None:
+    clone.rule(NO_TODO + WHOLE)
+    clone.stage({"README.md": "x\n"})
+    done = clone.check()
+    assert (
+        re.sub(r"[0-9.]+ m?s\b", "TIME", done.stdout)
+        == "todo   no files\nwhole  green     TIME\n1 green; 1 without files; TIME\n"
+    )
+
+
+def test_an_unusable_store_does_not_stop_a_check(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "A\n"})
+    clone.repository.write(".git/gate/results.sqlite", "this is no database")
+    done = clone.check()
+    assert done.returncode == 0
+    assert "results.sqlite was corrupt" in done.stderr
+
+
+def test_asking_for_a_check_that_is_not_there(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    done = clone.check("--only", "no such")
+    assert done.returncode == 2
+    assert "it has: todo" in done.stderr
+    assert clone.check("--stage", "sometime").returncode == 2
+    nothing = clone.check("--stage", "post-commit")
+    assert (nothing.returncode, nothing.stdout) == (0, "no check for this stage in gate.toml\n")
+
+
+def test_a_runners_own_environment_is_not_the_projects(clone: Clone, tmp_path: Path) -> None:
+    """pre-commit and prek put the environment they made for us first on PATH; its python has nothing of the project."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ours], check=True)
+    (site,) = ours.glob("lib/python*/site-packages")
+    paths = [str(PROJECT), *(entry for entry in sys.path if entry.endswith("site-packages"))]
+    (site / "as-here.pth").write_text("\n".join(paths))
+    for folder in (ours / "bin", theirs):
+        folder.mkdir(exist_ok=True)
+        (folder / "marker").write_text("#!/bin/sh\n")
+        (folder / "marker").chmod(0o755)
+    clone.rule('[[check]]\nname = "which"\ncommand = "command -v marker; false"\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "B\n"})
+    env = git_env(PATH=f"{ours / 'bin'}:{theirs}:{os.environ['PATH']}")
+    program = [ours / "bin/python", "-c", "import sys; from hooks.main import check; sys.exit(check())"]
+
+    def found() -> list[str]:
+        return output(subprocess.run(program, cwd=clone.path, env=env, capture_output=True, text=True, check=False))
+
+    assert found() == [str(ours / "bin/marker")]
+    (ours / ".install_state_v2").touch()
+    assert found() == [str(theirs / "marker")]
+
+
+# --- rules as tables ----------------------------------------------------------------------------------------------------
+
+
+def checks(*stages: Stage) -> tuple[Check, ...]:
+    return tuple(Check(CheckName(stage.value), "true", stage) for stage in stages)
+
+
+@pytest.mark.parametrize(
+    ("stage", "chosen"),
+    [
+        (Stage.PRE_COMMIT, ["pre-commit"]),
+        (Stage.MERGE, ["pre-commit", "merge"]),
+        (Stage.POST_COMMIT, ["post-commit"]),
+    ],
+)
+def test_a_stage_stands_for_all_that_the_gate_asks_for_by_then(stage: Stage, chosen: list[str]) -> None:
+    assert [check.name for check in select_checks(Config(checks=checks(*Stage)), Wish(stage))] == chosen
+
+
+def report(outcome: Outcome | None, *, is_blocked: bool = False) -> Report:
+    return Report(CheckName("x"), outcome, is_blocked=is_blocked)
+
+
+@pytest.mark.parametrize(
+    ("reports", "code"),
+    [
+        ([], 0),
+        ([report(None)], 0),
+        ([report(Outcome.GREEN), report(None)], 0),
+        ([report(Outcome.GREEN), report(Outcome.RED)], 1),
+        ([report(Outcome.TIMED_OUT)], 1),
+        ([report(Outcome.INFRASTRUCTURE), report(Outcome.RED)], 1),
+        ([report(Outcome.GREEN), report(Outcome.INFRASTRUCTURE)], 4),
+        ([report(Outcome.INFRASTRUCTURE), report(None, is_blocked=True)], 4),
+    ],
+)
+def test_the_exit_code_tells_red_from_what_could_not_be_run(reports: list[Report], code: int) -> None:
+    assert exit_code(reports) == code
