@@ -98,16 +98,20 @@ def _number_or_trunk(word: str) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from gate.install import init_bare
-    from gate.starter import init_work_repository
-
     path: Path = arguments.path
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: give a working repository or a bare one")
     is_bare = (path / "HEAD").is_file() and (path / "objects").is_dir()
     if arguments.trunk and not is_bare:
         raise UserError("--trunk belongs to a bare repository: a working repository's trunk is its server's")
-    lines = init_bare(path, arguments.trunk) if is_bare else init_work_repository(path)
+    if is_bare:
+        from gate.install import init_bare
+
+        lines = init_bare(path, arguments.trunk)
+    else:
+        from gate.starter import init_work_repository
+
+        lines = init_work_repository(path)
     return _print(arguments, {"path": str(path), "lines": lines}, lines)
 
 

@@ -139,6 +139,8 @@ def event(fact: Event, trunk: str = "main") -> str:
             return f"{trunk} moved to {fact.commit[:10]}"
         case LandingFailed():
             return clean(f"landing {fact.commit[:10]} was given up: {fact.detail}")
+        case TrunkMoved(old=None):
+            return f"{trunk} is at {fact.new[:10]}"
         case TrunkMoved():
             return f"{trunk} was moved to {fact.new[:10]} by somebody else than the gate"
         case ApprovalGiven():
