@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from ci import processes
 from ci.deploy.command import arguments, environ
 from ci.deploy.model import Environment
 from ci.errors import Unavailable, UserError
@@ -47,28 +48,31 @@ def _from_file(repository: Git, settings: Environment, commit: Sha) -> list[str]
 def _from_command(settings: Environment, commit: Sha, tree: Path) -> list[str]:
     values = {"target": "", "commit": commit, "previous": "", "environment": settings.name, "wave": ""}
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             arguments(settings.targets_command, values),
             cwd=tree,
             env=environ(values, {}, settings.pass_env),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as slow:
-        raise Unavailable(
-            f'environment "{settings.name}": targets_command did not end within {COMMAND_TIMEOUT_S:.0f} s'
-        ) from slow
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=COMMAND_TIMEOUT_S)
+            except subprocess.TimeoutExpired as slow:
+                processes.kill_until_gone(lambda: processes.family(process.pid))
+                raise Unavailable(
+                    f'environment "{settings.name}": targets_command did not end within {COMMAND_TIMEOUT_S:.0f} s'
+                ) from slow
     except OSError as gone:
         raise Unavailable(f'environment "{settings.name}": targets_command cannot be started: {gone}') from gone
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+    if process.returncode != 0:
+        said = err.decode(errors="replace").strip().splitlines()
         raise Unavailable(
-            f'environment "{settings.name}": targets_command ended with exit code {done.returncode}'
+            f'environment "{settings.name}": targets_command ended with exit code {process.returncode}'
             f": {said[-1] if said else 'it said nothing'}"
         )
-    return _lines(settings, done.stdout, "the output of targets_command", comments=False)
+    return _lines(settings, out, "the output of targets_command", comments=False)
 
 
 def _lines(settings: Environment, content: bytes, source: str, *, comments: bool = True) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ci.deploy.engine import Deployer
 from ci.deploy.model import DeployFact, Environment
 from ci.deploy.plan import DeployState, apply, fold
-from ci.git import PlainGit
+from ci.git import Git, PlainGit
 from ci.model import Sha
 
 PATIENCE_S = 60.0
@@ -43,12 +43,12 @@ class World:
 class Controller:
     """One life of a controller. ``close`` leaves its steps running."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, git: Git | None = None) -> None:
         self.world = world
         world.folder.mkdir(parents=True, exist_ok=True)
         self.state = fold(world.facts())
         self._changed = threading.Event()
-        self.deployer = Deployer(PlainGit(world.git_dir), world.folder, self.record, self._changed.set)
+        self.deployer = Deployer(git or PlainGit(world.git_dir), world.folder, self.record, self._changed.set)
         self.deployer.resume(self.state)
 
     def record(self, fact: DeployFact) -> None:

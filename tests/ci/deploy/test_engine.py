@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from ci.deploy import engine
 from ci.deploy.model import DeployFinished, DeployStarted, Environment, RollbackRequested, StepFinished, StepSent
+from ci.git import ServerGit
 from ci.model import Sha
 from fakes.deploys import Controller, World
 from fakes.repositories import Repository
+
+Open = Callable[[World], Controller]
 
 TEN = tuple(f"web{number}" for number in range(10))
 
@@ -51,7 +56,7 @@ def world(repository: Repository, tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def controller(world: World) -> Iterator[Callable[[World], Controller]]:
+def controller() -> Iterator[Open]:
     opened: list[Controller] = []
 
     def open_one(told: World) -> Controller:
@@ -84,7 +89,7 @@ def outcomes(world: World) -> list[str]:
     return [fact.outcome for fact in world.facts() if isinstance(fact, DeployFinished)]
 
 
-def test_ten_targets_are_deployed_in_three_waves_each_once(world: World, servers: Path, controller) -> None:
+def test_ten_targets_are_deployed_in_three_waves_each_once(world: World, servers: Path, controller: Open) -> None:
     state = controller(world).run_until_over()
 
     assert outcomes(world) == ["good"]
@@ -94,11 +99,13 @@ def test_ten_targets_are_deployed_in_three_waves_each_once(world: World, servers
     assert [len(wave) for wave in state.deploys[1].started.waves] == [1, 4, 5]
     ended = [fact for fact in world.facts() if isinstance(fact, StepFinished)]
     assert all((world.folder / fact.log).exists() for fact in ended)
+    (world.folder / "deploys" / "targets-of-one-that-was-killed").mkdir()
     controller(world)  # at its start it clears what the one before had no time to
     assert not [path.name for path in (world.folder / "deploys").glob("*/tree-*")]
+    assert [path.name for path in (world.folder / "deploys").iterdir()] == ["1"]
 
 
-def test_nothing_is_deployed_twice_when_nothing_is_new(world: World, servers: Path, controller) -> None:
+def test_nothing_is_deployed_twice_when_nothing_is_new(world: World, servers: Path, controller: Open) -> None:
     first = controller(world)
     first.run_until_over()
     first.run_until_over()
@@ -107,7 +114,7 @@ def test_nothing_is_deployed_twice_when_nothing_is_new(world: World, servers: Pa
 
 
 def test_a_failed_verify_puts_the_previous_commit_back(
-    world: World, servers: Path, repository: Repository, controller
+    world: World, servers: Path, repository: Repository, controller: Open
 ) -> None:
     world = configured(world, verify='test "$GATE_WAVE" != 2 || ! grep -l bad "$SERVERS"/*/version')
     controller(world).run_until_over()
@@ -131,7 +138,7 @@ SAY_WHAT_HAPPENS = 'echo "$1 from $2 to $3" >"$SERVERS/said"; cat app.txt >>"$SE
 
 
 def test_a_rollback_command_is_told_what_goes_and_what_comes(
-    world: World, servers: Path, repository: Repository, controller
+    world: World, servers: Path, repository: Repository, controller: Open
 ) -> None:
     world = configured(world, waves=("100%",), targets=("web0",))
     controller(world).run_until_over()
@@ -144,7 +151,9 @@ def test_a_rollback_command_is_told_what_goes_and_what_comes(
     assert (servers / "said").read_text() == f"web0 from {worse.promoted} to {world.promoted}\none\n"
 
 
-def test_a_person_can_ask_for_the_commit_before(world: World, servers: Path, repository: Repository, controller) -> None:
+def test_a_person_can_ask_for_the_commit_before(
+    world: World, servers: Path, repository: Repository, controller: Open
+) -> None:
     controller(world).run_until_over()
     newer = with_commit(world, repository, "two")
     one = controller(newer)
@@ -172,7 +181,7 @@ HOSTILE = ("-rf", 'it\'s "$(touch PWNED)" `touch PWNED` $HOME; *')
     ids=["bare", "in double quotes", "in single quotes", "as a list"],
 )
 def test_hostile_target_names_are_only_names(
-    world: World, servers: Path, controller, command: str | tuple[str, ...]
+    world: World, servers: Path, controller: Open, command: str | tuple[str, ...]
 ) -> None:
     world = configured(world, command=command, targets=HOSTILE)
     controller(world).run_until_over()
@@ -194,7 +203,7 @@ HELD = 'echo "$GATE_TARGET" >>"$SERVERS/begun"; read -r word <"$SERVERS/go-$GATE
 
 
 def test_a_controller_killed_within_a_wave_deploys_every_target_once(
-    world: World, servers: Path, tmp_path: Path, controller
+    world: World, servers: Path, tmp_path: Path, controller: Open
 ) -> None:
     for name in ("begun", *(f"go-{target}" for target in TEN)):
         os.mkfifo(servers / name)
@@ -222,7 +231,7 @@ def test_a_controller_killed_within_a_wave_deploys_every_target_once(
 
 
 def test_a_controller_killed_at_random_moments_deploys_every_target_once(
-    world: World, servers: Path, tmp_path: Path, controller
+    world: World, servers: Path, tmp_path: Path, controller: Open
 ) -> None:
     chance = random.Random(7)
     for _ in range(6):
@@ -237,3 +246,66 @@ def test_a_controller_killed_at_random_moments_deploys_every_target_once(
     assert runs(servers) == {target: [f"deploy {world.promoted}"] for target in TEN}
     sent = Counter(fact.step for fact in world.facts() if isinstance(fact, StepSent))
     assert set(sent.values()) == {1}
+
+
+# --- what keeps a deploy from going on ------------------------------------------------------------------------------------
+
+
+def test_a_list_of_targets_that_is_wrong_fails_the_deploy_of_that_commit_only(
+    world: World, servers: Path, repository: Repository, controller: Open
+) -> None:
+    world = configured(world, targets=(), targets_file="hosts")
+    one = controller(world)
+    one.run_until_over()
+    assert [fact.reason for fact in world.facts() if isinstance(fact, DeployFinished)] == [
+        f'environment "production": hosts is not a file of commit {world.promoted[:10]}'
+    ]
+    repository.write("hosts", "web1\nweb2\n")
+    controller(with_commit(world, repository, "two")).run_until_over()
+    assert versions(servers) == {"web1": "two", "web2": "two"}
+
+
+def test_an_inventory_that_is_down_is_asked_again_and_nobody_is_blamed(
+    world: World, servers: Path, controller: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "RETRY_S", 0.05)
+    command = 'test -e "$SERVERS/up" || { echo no route >&2; exit 1; }; echo up'
+    world = configured(world, targets=(), targets_command=command)
+    one = controller(world)
+    one.run_until(lambda _: bool(one.deployer.troubles))
+    assert "no route" in one.deployer.troubles[0]
+    assert world.facts() == []
+    (servers / "up").mkdir()
+    one.run_until(lambda state: state.of("production").present is not None)
+    assert one.deployer.troubles == ()
+    assert list((world.folder / "deploys").glob("targets-*")) == []
+
+
+def test_a_deploy_touches_nothing_when_the_way_back_cannot_be_prepared(
+    world: World, servers: Path, repository: Repository, controller: Open
+) -> None:
+    controller(world).run_until_over()
+    newer = with_commit(world, repository, "two")
+    tree = repository.tree(world.promoted)
+    (repository.git_dir / "objects" / tree[:2] / tree[2:]).unlink()
+    one = controller(newer)
+    one.run_until(lambda _: bool(one.deployer.troubles))
+    assert versions(servers) == dict.fromkeys(TEN, "one")
+    assert one.tick() is not None, "it comes back by itself"
+
+
+def test_a_bare_repository_through_the_servers_git(
+    world: World, servers: Path, repository: Repository, tmp_path: Path
+) -> None:
+    bare = repository.clone(tmp_path / "bare.git", bare=True)
+    told = replace(world, git_dir=bare.git_dir)
+    one = Controller(told, ServerGit(bare.git_dir))
+    one.run_until_over()
+    one.close()
+    assert versions(servers) == dict.fromkeys(TEN, "one")
+
+
+def test_facts_keep_their_shape_in_a_journal(world: World, servers: Path, controller: Open) -> None:
+    controller(world).run_until_over()
+    for fact in world.facts():
+        assert msgspec.json.decode(msgspec.json.encode(fact), type=type(fact)) == fact

@@ -345,9 +345,10 @@ def test_a_newer_commit_replaces_a_deploy_that_has_sent_nothing() -> None:
     play.perform(play.actions()[0])
     play.promoted = B
     assert [type(action) for action in play.actions()] == [FinishDeploy]
+    play.perform(play.actions()[0])
+    assert play.state.of("prod").overtakes == 0, "nothing was overtaken"
     play.run()
     assert play.outcomes() == ["superseded", "good"]
-    assert play.state.of("prod").overtakes == 0
 
 
 def test_a_newer_commit_overtakes_at_a_wave_border_and_not_before() -> None:
@@ -390,6 +391,19 @@ def test_after_three_overtakes_one_must_finish() -> None:
         play.promoted = next(commits, play.promoted)  # trunk is faster than any wave
         play.end(sent[0], "done")
     assert play.outcomes()[: MOST_OVERTAKES + 1] == ["superseded"] * MOST_OVERTAKES + ["good"]
+
+
+def test_the_one_that_must_finish_is_still_replaced_while_it_has_sent_nothing() -> None:
+    play = Play(replace(PROD, waves=("1", "2", "100%")))
+    play.promoted = A
+    for newer in (B, C, D):
+        play.act()
+        play.promoted = newer
+        play.end(play.sent()[0], "done")
+    while play.state.of("prod").overtakes < MOST_OVERTAKES or not play.state.running:
+        play.perform(play.actions()[0])
+    play.promoted = E
+    assert [type(action) for action in play.actions()] == [FinishDeploy]
 
 
 def test_a_rollback_reaches_targets_that_only_overtaken_deploys_touched() -> None:
@@ -515,6 +529,26 @@ def test_facts_that_are_heard_twice_change_nothing() -> None:
     play.ask_rollback()
     doubled = [fact for fact in play.facts for _ in range(2)]
     assert fold(doubled) == fold(play.facts) == play.state
+
+
+def test_the_first_end_of_a_step_stands_whatever_is_told_later() -> None:
+    play = Play(PROD)
+    play.promoted = A
+    play.act()
+    (sent,) = play.sent()
+    play.end(sent, "failed")
+    before = play.state
+    play.tell(sent)
+    play.end(sent, "done")
+    assert play.state == before
+
+
+def test_the_first_who_asks_for_a_rollback_is_named() -> None:
+    play = Play(PROD).promote(A).promote(B)
+    play.ask_rollback()
+    play.tell(RollbackRequested(play.now, "prod", "bob"))
+    assert play.run().last().started.by == "ann"
+    assert play.state.of("prod").present == A
 
 
 def test_facts_about_an_unknown_deploy_are_ignored() -> None:
