@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from ci.sandbox import Isolation
 Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with a work tree or without
 
 _SUBMODULE = b"160000"
+_REFUSAL = "the commit holds a path that git refuses to write: {}"
 _GLOB = re.compile(r"[*?\[\\]")
 
 # Whatever the account's own settings say: these keep the reset of a work tree complete and honest.
@@ -178,10 +179,12 @@ def write_files(repository: Git, entries: Sequence[Entry], folder: Path, scratch
     }
     lines = b"".join(b"%b %b\t%b\0" % entry for entry in entries)
     try:
-        repository.run("update-index", "-z", "--index-info", stdin=lines, env=env)
+        indexed = repository.run("update-index", "-z", "--index-info", stdin=lines, env=env)
         repository.run("-c", f"core.hooksPath={os.devnull}", "checkout-index", "--all", "--quiet", "--force", env=env)
     except GitFailed as failed:
         raise _refused(failed) from failed
+    if "Ignoring path" in indexed.err:  # leaves it out and calls that success
+        raise TreeRefused(_REFUSAL.format(indexed.err.partition("Ignoring path")[2].strip()))
 
 
 class _WarmTree:
@@ -191,83 +194,88 @@ class _WarmTree:
         self._repository = repository
         self._home = home
         self._door = door
+        self._settled = home / "commit"
         self.git_dir = home / "git"
         self.folder = home / "tree"
-        self._git: Git | None = None
+
+    @property
+    def _git(self) -> Git:
+        return self._door(self.git_dir, self.folder)
 
     def reset_to(self, commit: Sha, mark: Path) -> None:
         """Make the folder hold exactly the commit, whatever the last run did to it."""
-        try:
-            self._reset(self._git or self._opened(), commit, mark)
-        except (GitFailed, OSError) as wrong:
-            if isinstance(wrong, GitFailed) and isinstance(refused := _refused(wrong), TreeRefused):
-                raise refused from wrong
-            # A check can leave things behind that git cannot clear away: start again with nothing.
-            self._git = None
-            remove_tree(self._home)
-            self._reset(self._opened(), commit, mark)
-
-    def _opened(self) -> Git:
-        """Make the Git directory unless an earlier process did. It gets its name when it is whole."""
-        git = self._door(self.git_dir, self.folder)
-        if not (self.git_dir / "HEAD").exists():
-            remove_tree(self._home)
-            self.folder.mkdir(parents=True, mode=0o700)
-            hash_name = self._repository.run("rev-parse", "--show-object-format").text
-            making = self._home / "making"
-            making.mkdir()
-            self._door(making, None).run("init", "--quiet", "--bare", "--template=", f"--object-format={hash_name}")
-            (making / "objects" / "info" / "alternates").write_bytes(_quoted(self._objects()) + b"\n")
-            with (making / "config").open("a") as config:
-                config.write(_WARM_SETTINGS)
-            making.rename(self.git_dir)
-        self.folder.mkdir(exist_ok=True, mode=0o700)
-        for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
-            (self.git_dir / lock).unlink(missing_ok=True)
-        self._git = git
-        return git
-
-    def _reset(self, git: Git, commit: Sha, mark: Path) -> None:
         env = {processes.MARK: str(mark)}
-        before = self._commit_before()
-        if before is not None and before != commit and self._attributes_differ(before, commit):
-            # Attributes decide how blobs become files, and git does not write unchanged blobs again because of them.
-            (self.git_dir / "index").unlink(missing_ok=True)
-        if self.folder.is_symlink() or not self.folder.is_dir():
-            self.folder.unlink(missing_ok=True)
-            self.folder.mkdir(mode=0o700)
-        git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
-        git.run("clean", "--quiet", "-ffdx", env=env)
-        self._clear_blind_spots(git, commit)
+        before = self._settled_at()
+        self._settled.unlink(missing_ok=True)
+        try:
+            if before is None or not self._is_written_alike(before, commit):
+                self._begin_anew()
+            elif not self._is_cleared(before, env):
+                self._begin_anew()
+            self._check_out(commit, env)
+        except GitFailed as failed:
+            raise _refused(failed) from failed
+        self._settled.write_text(commit)
 
-    def _clear_blind_spots(self, git: Git, commit: Sha) -> None:
-        """Remove what ``git clean`` does not look at: anything named .git, and the content of submodule folders."""
-        remove_tree(self.folder / ".git")
-        for line in git.run("ls-tree", "-r", "-d", "-z", "--full-tree", commit).out.split(b"\0")[:-1]:
-            meta, name = line.split(b"\t", 1)
-            path = self.folder / os.fsdecode(name)
-            if meta.startswith(_SUBMODULE):
-                if not path.is_dir() or any(path.iterdir()):
-                    remove_tree(path)
-                    path.mkdir()
-            elif os.path.lexists(path / ".git"):
-                remove_tree(path / ".git")
+    def _settled_at(self) -> Sha | None:
+        """The commit that the folder held when it was last given away; None: never, or a reset was cut short."""
+        try:
+            return Sha(self._settled.read_text())
+        except FileNotFoundError:
+            return None
 
-    def _commit_before(self) -> Sha | None:
-        """What the work tree was last set to; None: nothing yet."""
-        with suppress(FileNotFoundError):
-            head = (self.git_dir / "HEAD").read_text().strip()
-            if not head.startswith("ref:"):
-                return Sha(head)
-        return None
-
-    def _attributes_differ(self, before: Sha, commit: Sha) -> bool:
+    def _is_written_alike(self, before: Sha, commit: Sha) -> bool:
+        """Do both have the same attributes? They decide how blobs become files, and git does not write a blob that is the
+        same in both commits again because of them."""
+        if before == commit:
+            return True
         end = self._repository.run(
             *("diff-tree", "-r", "--quiet", "--no-renames", "--end-of-options", before, commit),
             *("--", ":(glob)**/.gitattributes"),
             ok=(0, 1, 128),  # 128: the commit of before may have been pruned
         )
-        return end.code != 0
+        return end.code == 0
+
+    def _is_cleared(self, before: Sha, env: Mapping[str, str]) -> bool:
+        """Remove everything that is not of the commit before. False: there is something that cannot be removed.
+
+        This comes ahead of the checkout: git would take an attributes file that a check left behind for one of ours.
+        """
+        try:
+            if self.folder.is_symlink() or not self.folder.is_dir():
+                return False
+            for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
+                (self.git_dir / lock).unlink(missing_ok=True)
+            self._git.run("clean", "--quiet", "-ffdx", env=env)
+            self._clear_blind_spots(before, env)
+        except (GitFailed, OSError):
+            return False
+        return True
+
+    def _clear_blind_spots(self, before: Sha, env: Mapping[str, str]) -> None:
+        """Remove what ``git clean`` does not look at: anything named .git, pipes, sockets, what is in submodules' folders."""
+        for odd in list(_unseen_by_git(self.folder)):
+            remove_tree(odd)
+        for line in self._git.run("ls-tree", "-r", "-d", "-z", "--full-tree", before, env=env).out.split(b"\0")[:-1]:
+            meta, name = line.split(b"\t", 1)
+            path = self.folder / os.fsdecode(name)
+            # Never through a symlink that a check put in the way.
+            if meta.startswith(_SUBMODULE) and os.path.lexists(path) and path.parent.resolve() == path.parent:
+                remove_tree(path)
+
+    def _begin_anew(self) -> None:
+        """An empty folder and a new Git directory."""
+        remove_tree(self._home)
+        self.folder.mkdir(parents=True, mode=0o700)
+        self.git_dir.mkdir()
+        hash_name = self._repository.run("rev-parse", "--show-object-format").text
+        self._door(self.git_dir, None).run("init", "--quiet", "--bare", "--template=", f"--object-format={hash_name}")
+        (self.git_dir / "objects" / "info" / "alternates").write_bytes(_quoted(self._objects()) + b"\n")
+        with (self.git_dir / "config").open("a") as config:
+            config.write(_WARM_SETTINGS)
+
+    def _check_out(self, commit: Sha, env: Mapping[str, str]) -> None:
+        self._git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
 
     def _objects(self) -> Path:
         return (self._repository.git_dir / "objects").resolve()
@@ -289,13 +297,27 @@ class _WarmTree:
         return found
 
 
+def _unseen_by_git(folder: Path) -> Iterator[Path]:
+    """What git skips when it lists a folder, at any depth. Symlinks are not followed."""
+    pending = [str(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.name == ".git":
+                    yield Path(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif not (entry.is_symlink() or entry.is_file(follow_symlinks=False)):
+                    yield Path(entry.path)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file or folder, also one whose owner took away his own permissions. Nothing there: nothing to do.
 
     Raises OSError when it cannot be removed.
     """
-    if path.is_symlink() or path.is_file():
-        path.unlink()
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
         return
     with suppress(FileNotFoundError):
         try:
@@ -325,7 +347,5 @@ def _refused(failed: GitFailed) -> Unavailable | TreeRefused:
     """What a failure to write a commit means: git's refusal of a path is about the commit, all else about the machine."""
     for line in failed.end.err.splitlines():
         if "nvalid path" in line:
-            return TreeRefused(
-                f"the commit holds a path that git refuses to write: {line.partition('nvalid path')[2].strip()}"
-            )
+            return TreeRefused(_REFUSAL.format(line.partition("nvalid path")[2].strip()))
     return failed

@@ -1,0 +1,375 @@
+"""Places: what a check finds in its folder, whatever is in the commit and whatever the check before did to it."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from fakes.repositories import Repository
+
+from ci.git import PlainGit
+from ci.model import Check, CheckName, InputKey, RunId, RunRequest, Sha
+from ci.sandbox import Isolation
+from ci.workspace import Place, TreeRefused, Workspace, literal_prefixes, remove_tree
+
+HOSTILE = ("with space", "quote'd \"name\"", "new\nline", "-rf", "--help", "tab\there", "\udcff\udcfe", "$(touch x)", ":(glob)*", "ünï", "#x")  # fmt: skip
+
+
+class Bench:
+    """One worker slot over a bare repository: ``look`` opens a place, lets the caller use it, and closes it."""
+
+    def __init__(self, repository: Repository, folder: Path) -> None:
+        self.repository = repository
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.workspace = Workspace(PlainGit(repository.git_dir), folder, 0, PlainGit)
+        self._runs = 0
+
+    def look(
+        self,
+        commit: str,
+        use: Callable[[Path], None] = lambda _: None,
+        *,
+        inputs: tuple[str, ...] = ("**",),
+        git: bool = False,
+        isolation: Isolation = Isolation.PLAIN,
+        command: str = "true",
+    ) -> tuple[Place, dict[str, str | bytes]]:
+        """The place, and what was in it, before ``use`` had its way."""
+        self._runs += 1
+        check = Check(CheckName("c"), command, inputs=inputs, git=git)
+        request = RunRequest(RunId(f"run{self._runs}"), check, InputKey("k"), Sha(commit))
+        with self.workspace.place(request, isolation) as place:
+            found = content(place.folder)
+            use(place.folder)
+        assert not (self.folder / "runs" / f"run{self._runs}").exists()
+        return place, found
+
+
+def content(folder: Path) -> dict[str, str | bytes]:
+    """Everything in a folder: files by content, symlinks as "-> target", empty folders as "folder"."""
+    found: dict[str, str | bytes] = {}
+    for here, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(here, name)
+            key = str(path.relative_to(folder))
+            if path.is_symlink():
+                found[key] = f"-> {path.readlink()}"
+            elif path.is_file():
+                found[key] = path.read_bytes()
+            elif not path.is_dir():
+                found[key] = "special"
+            elif not any(path.iterdir()):
+                found[key] = "folder"
+    return found
+
+
+@pytest.fixture
+def bench(repository: Repository, tmp_path: Path) -> Bench:
+    return Bench(repository, tmp_path / "gate")
+
+
+FIRST: Mapping[str, bytes] = {"README.md": b"hello\n", "src/a.py": b"A = 1\n", "src/b.py": b"B = 1\n"}
+
+
+def test_a_whole_tree_is_all_files_and_no_git_metadata(bench: Bench) -> None:
+    assert bench.look(bench.repository.head())[1] == FIRST
+
+
+def test_declared_inputs_are_there_and_nothing_else(bench: Bench) -> None:
+    place, found = bench.look(bench.repository.head(), inputs=("src/*.py", "!src/b.py"))
+    assert found == {"src/a.py": b"A = 1\n"}
+    assert place.files == ("src/a.py",)
+
+
+def test_inputs_that_match_nothing_are_an_empty_folder(bench: Bench) -> None:
+    place, found = bench.look(bench.repository.head(), inputs=("nowhere/**",))
+    assert (found, place.files) == ({}, ())
+
+
+@pytest.mark.parametrize("inputs", [("**",), ("*",)])
+def test_modes_and_symlinks_survive(bench: Bench, inputs: tuple[str, ...]) -> None:
+    bench.repository.write("run.sh", "#!/bin/sh\n", executable=True)
+    (bench.repository.path / "dangling").symlink_to("../../etc/passwd")
+    commit = bench.repository.commit()
+    modes = []
+    _, found = bench.look(commit, lambda folder: modes.append(os.access(folder / "run.sh", os.X_OK)), inputs=inputs)
+    assert found == {**FIRST, "run.sh": b"#!/bin/sh\n", "dangling": "-> ../../etc/passwd"}
+    assert modes == [True]
+
+
+@pytest.mark.parametrize("inputs", [("**",), ("*",), ("/odd/*",)])
+def test_every_name_a_file_can_have(bench: Bench, inputs: tuple[str, ...]) -> None:
+    named = {f"odd/{name}": name.encode("utf-8", "surrogateescape") for name in HOSTILE}
+    commit = bench.repository.commit("odd", dict(named))
+    place, found = bench.look(commit, inputs=inputs, command="echo {files}")
+    assert {path: found[path] for path in found if path.startswith("odd/")} == named
+    assert place.files is not None
+    assert set(named) <= set(place.files)
+
+
+def commit_of_raw_tree(repository: Repository, entries: list[tuple[str, str, str]]) -> str:
+    """A commit whose tree holds these (mode, name, object id), with names that git itself would not write."""
+    raw = b"".join(f"{mode} {name}".encode() + b"\0" + bytes.fromhex(oid) for mode, name, oid in entries)
+    tree = repository.git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=raw)
+    return repository.git("commit-tree", "-m", "raw", tree)
+
+
+@pytest.mark.parametrize("inputs", [("**",), ("*",)])
+@pytest.mark.parametrize("name", ["..", ".git", "."])
+def test_a_tree_that_leads_elsewhere_is_refused_by_name(bench: Bench, name: str, inputs: tuple[str, ...]) -> None:
+    blob = bench.repository.git("hash-object", "-w", "--stdin", stdin=b"evil")
+    inner = bench.repository.git("mktree", stdin=f"100644 blob {blob}\tconfig\n".encode())
+    commit = commit_of_raw_tree(bench.repository, [("40000", name, inner)])
+    before = content(bench.folder)
+    with pytest.raises(TreeRefused, match=f"refuses to write: '?{re.escape(name)}/config"):
+        bench.look(commit, inputs=inputs)
+    written = {path for path in content(bench.folder) if path not in before and not path.startswith("pool/0/git/")}
+    assert written <= {"pool/0/tree", "runs"}
+    assert bench.look(bench.repository.head())[1] == FIRST
+
+
+@pytest.mark.parametrize("inputs", [("**",), ("*",)])
+def test_a_submodule_is_an_empty_folder_and_no_file(bench: Bench, inputs: tuple[str, ...]) -> None:
+    repository = bench.repository
+    repository.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendor/lib")
+    repository.git("commit", "-q", "-m", "submodule")
+    commit = repository.head()
+
+    def fill(folder: Path) -> None:
+        (folder / "vendor" / "lib" / ".git").mkdir(parents=True)
+        (folder / "vendor" / "lib" / "left.txt").touch()
+
+    for _ in range(2):
+        place, found = bench.look(commit, fill, inputs=inputs, command="echo {files}")
+        assert found == {**FIRST, "vendor/lib": "folder"}
+        assert set(place.files or ()) == set(FIRST)
+
+
+def test_a_file_changed_back_to_its_old_size_and_time_is_noticed(bench: Bench) -> None:
+    def tamper(folder: Path) -> None:
+        file = folder / "src" / "a.py"
+        before = file.stat()
+        file.write_bytes(b"A = 2\n")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    for _ in range(3):
+        assert bench.look(bench.repository.head(), tamper)[1] == FIRST
+
+
+def leave_git_folders(folder: Path) -> None:
+    for where in (folder, folder / "src", folder / "new"):
+        where.mkdir(exist_ok=True)
+        subprocess.run(["git", "init", "-q", str(where)], check=True)
+        hook = where / ".git" / "hooks" / "post-checkout"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {folder.parent}/hook-ran\n")
+        hook.chmod(0o755)
+        with (where / ".git" / "config").open("a") as config:
+            config.write(f"[core]\n\tfsmonitor = touch {folder.parent}/fsmonitor-ran\n")
+
+
+def leave_git_file(folder: Path) -> None:
+    (folder / ".git").write_text("gitdir: /nowhere\n")
+    (folder / "src" / ".git").symlink_to("/nowhere")
+
+
+def leave_ignored_files(folder: Path) -> None:
+    (folder / ".gitignore").write_text("*\n")
+    (folder / "build").mkdir()
+    (folder / "build" / "cache").touch()
+
+
+def swap_a_folder_for_a_symlink(folder: Path) -> None:
+    remove_tree(folder / "src")
+    outside = folder.parent / "outside"
+    outside.mkdir(exist_ok=True)
+    (folder / "src").symlink_to(outside)
+
+
+def swap_files_for_folders(folder: Path) -> None:
+    (folder / "README.md").unlink()
+    (folder / "README.md").mkdir()
+    (folder / "README.md" / "x").touch()
+    remove_tree(folder / "src")
+    (folder / "src").touch()
+
+
+def leave_special_files(folder: Path) -> None:
+    os.mkfifo(folder / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(folder / "s"))
+    (folder / "README.md").chmod(0)
+
+
+def leave_nothing(folder: Path) -> None:
+    remove_tree(folder)
+
+
+def leave_a_symlink_as_the_folder_itself(folder: Path) -> None:
+    remove_tree(folder)
+    folder.symlink_to("/nowhere")
+
+
+@pytest.mark.parametrize(
+    "mischief",
+    [
+        leave_git_folders,
+        leave_git_file,
+        leave_ignored_files,
+        swap_a_folder_for_a_symlink,
+        swap_files_for_folders,
+        leave_special_files,
+        leave_nothing,
+        leave_a_symlink_as_the_folder_itself,
+    ],
+)
+def test_the_next_run_finds_the_commit_and_nothing_else(bench: Bench, mischief: Callable[[Path], None]) -> None:
+    first = bench.repository.head()
+    second = bench.repository.commit("more", {"src/c.py": "C = 1\n", "README.md": "bye\n"})
+    home = bench.folder / "pool" / "0"
+    bench.look(first, mischief)
+    assert bench.look(second, mischief)[1] == {**FIRST, "src/c.py": b"C = 1\n", "README.md": b"bye\n"}
+    assert bench.look(first)[1] == FIRST
+    assert {entry.name for entry in home.iterdir()} <= {"git", "tree", "commit", "outside"}
+    assert not any((home / "outside").glob("*"))
+
+
+def test_folders_without_permissions_are_removed_by_an_owner_who_is_not_root(repository: Repository, tmp_path: Path) -> None:
+    def lock(folder: Path) -> None:
+        (folder / "locked" / "inner").mkdir(parents=True)
+        (folder / "locked" / "inner" / "x").touch()
+        (folder / "locked" / "inner").chmod(0)
+        (folder / "locked").chmod(0)
+        (folder / "src").chmod(0o500)
+
+    bench = Bench(repository, tmp_path / "gate")
+    if os.getuid() != 0:
+        assert bench.look(repository.head(), lock)[1] == FIRST
+        assert bench.look(repository.head())[1] == FIRST
+        return
+    # Root reads everything: the case must be played by somebody else, in a process of its own.
+    commit = repository.head()
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.lchown(path, 65534, 65534)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == 0 and len(parent.parts) > 2:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    script = (
+        "import os, sys; sys.path[:0] = sys.argv[3:]; import ci.sandbox, pathlib, ci.workspace, pathspec\n"
+        "from ci.git import PlainGit; from ci.model import *; from ci.sandbox import Isolation\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); os.environ['HOME'] = '/'\n"
+        "folder = pathlib.Path(sys.argv[1]); space = ci.workspace.Workspace(PlainGit(folder / 'repo/.git'), folder / 'gate', 0, PlainGit)\n"
+        "for run in 'abc':\n"
+        "    with space.place(RunRequest(RunId(run), Check(CheckName('c'), 'x'), InputKey('k'), Sha(sys.argv[2])), Isolation.PLAIN) as place:\n"
+        "        names = sorted(os.listdir(place.folder)); assert names == ['README.md', 'src'], names\n"
+        "        inner = place.folder / 'locked' / 'inner'; inner.mkdir(parents=True); (inner / 'x').touch()\n"
+        "        inner.chmod(0); inner.parent.chmod(0); (place.folder / 'src').chmod(0o500)\n"
+        "        (place.scratch / 'home').mkdir(); (place.scratch / 'home').chmod(0)\n"
+        "assert os.listdir(folder / 'gate/runs') == []\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), commit, *sys.path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_broken_slot_is_thrown_away_and_made_new(bench: Bench) -> None:
+    commit = bench.repository.head()
+    bench.look(commit)
+    git = bench.folder / "pool" / "0" / "git"
+    (git / "index").write_bytes(b"garbage")
+    assert bench.look(commit)[1] == FIRST
+    (git / "index.lock").touch()  # held by a git that is gone, in the eyes of a running daemon
+    assert bench.look(commit)[1] == FIRST
+    (bench.folder / "pool" / "0" / "commit").unlink()  # as if we had been killed in the middle of a reset
+    assert bench.look(commit)[1] == FIRST
+
+
+def test_an_attributes_file_that_a_check_left_has_no_say_in_the_next_run(bench: Bench) -> None:
+    first = bench.repository.head()
+    second = bench.repository.commit("more", {"src/a.py": "A = 2\n", "new/c.py": "C = 1\n"})
+
+    def leave_attributes(folder: Path) -> None:
+        for where in (folder, folder / "src", folder / "new"):
+            where.mkdir(exist_ok=True)
+            (where / ".gitattributes").write_text("* text eol=crlf\n")
+
+    bench.look(first, leave_attributes)
+    assert bench.look(second, leave_attributes)[1] == {**FIRST, "src/a.py": b"A = 2\n", "new/c.py": b"C = 1\n"}
+    assert bench.look(first)[1] == FIRST
+
+
+def test_a_change_of_attributes_alone_rewrites_the_files_they_speak_of(bench: Bench) -> None:
+    first = bench.repository.head()
+    second = bench.repository.commit("crlf", {".gitattributes": "*.py text eol=crlf\n"})
+    bench.look(first)
+    assert bench.look(second)[1]["src/a.py"] == b"A = 1\r\n"
+    assert bench.look(first)[1]["src/a.py"] == b"A = 1\n"
+
+
+def test_the_canonical_repository_knows_nothing_of_it(bench: Bench) -> None:
+    git_dir = bench.repository.git_dir
+
+    def state() -> dict[str, str | bytes]:
+        return {path: what for path, what in content(git_dir).items() if not path.startswith("gate/")}
+
+    before = state()
+    bench.look(bench.repository.head(), git=True)
+    bench.look(bench.repository.head(), inputs=("src/**",))
+    assert state() == before
+
+
+def test_history_is_there_for_a_check_that_asks_and_gone_for_the_next(bench: Bench) -> None:
+    commit = bench.repository.commit("second", {"x": "x"})
+    seen = []
+
+    def history(folder: Path) -> None:
+        done = subprocess.run(["git", "log", "--format=%s"], cwd=folder, capture_output=True, text=True, check=True)
+        clean = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True)
+        seen.append((done.stdout, clean.stdout))
+
+    bench.look(commit, history, git=True)
+    assert seen == [("second\nfirst\n", "")]
+    assert bench.look(commit)[1] == {**FIRST, "x": b"x"}
+
+
+def test_a_repository_of_long_object_ids(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "long")
+    repository.path.mkdir()
+    repository.git("init", "-q", "--object-format=sha256", ".")
+    commit = repository.commit("first", {"a": "a"})
+    bench = Bench(repository, tmp_path / "gate")
+    assert bench.look(commit)[1] == {"a": b"a"}
+    assert bench.look(commit, inputs=("a",))[1] == {"a": b"a"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "prefixes"),
+    [
+        (("src/**",), ["src"]),
+        (("/src/*.py", "docs/a.md", "!docs/**"), ["src", "docs/a.md"]),
+        (("src/",), []),  # a folder of this name anywhere
+        (("/src/",), ["src"]),
+        (("*.py",), []),
+        (("/src/**", "README.md"), []),
+        (("**/x/y",), []),
+        (("a/[b]/c",), ["a"]),
+        (("a/../b/c",), []),
+        (("# comment", "", "a/b"), ["a/b"]),
+        (("a\\ b/c",), []),
+    ],
+)
+def test_where_to_look_for_inputs(inputs: tuple[str, ...], prefixes: list[str]) -> None:
+    assert literal_prefixes(inputs) == prefixes
+
+
+@pytest.mark.parametrize("inputs", [("/src/*.py",), ("src/",), ("s*/a.py",), ("/src", "!/src/b.py"), ("/src/a.py/x", "b.py")])
+def test_looking_only_there_finds_the_same(bench: Bench, inputs: tuple[str, ...]) -> None:
+    narrow, _ = bench.look(bench.repository.head(), inputs=inputs)
+    wide, _ = bench.look(bench.repository.head(), inputs=("*.nothing", *inputs))
+    assert narrow.files == wide.files
