@@ -139,7 +139,7 @@ def latest_results(execute: Execute, check: CheckName | None = None, limit: int 
     return [_result(row) for row in rows][::-1]
 
 
-def tests_of_run(execute: Execute, run: RunId) -> list[TestCase]:
+def cases_of_run(execute: Execute, run: RunId) -> list[TestCase]:
     """The tests of one run, in report order."""
     rows = execute(
         "SELECT name, outcome, duration_s, message FROM test_results WHERE run = :run ORDER BY position", {"run": run}
