@@ -38,7 +38,8 @@ on the server, or with --repo REPO.git
   cancel      take a change out of the queue
   retry       judge a change again
   approve     approve a change
-  close       stop landing; open: start again
+  close       land nothing until trunk is opened again
+  open        land again
   deploys     what is deployed where
   rollback    put an environment back to its last good commit
   token       tokens for pushing over HTTP

@@ -1,5 +1,6 @@
 """The front door: which command runs, and what each kind of failure becomes."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -108,5 +109,9 @@ def test_a_folder_called_hooks_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_the_help() -> None:
-    for command in hooks.main.LOCAL_COMMANDS:
+    """The help is a constant, because building it from the commands would import them all."""
+    refused = gate("no-such-command").stderr
+    elsewhere = re.findall(r"'([a-z-]+)'", refused.partition("choose from")[2])
+    assert "status" in elsewhere, refused
+    for command in [*hooks.main.LOCAL_COMMANDS, *elsewhere]:
         assert f"\n  {command} " in HELP
