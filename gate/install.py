@@ -64,10 +64,10 @@ def _bare(repo: Path) -> Git:
     end = git.run("rev-parse", "--is-bare-repository", ok=(0, 128))
     if end.code != 0 and "dubious ownership" in end.err:
         raise UserError(f"{folder} belongs to another account: run gate as its owner, as git itself asks for")
+    if end.text == "false" or (folder / ".git").exists():
+        raise UserError(f"{folder} has a work tree, and the gate serves bare repositories only: git clone --bare makes one")
     if end.code != 0:
         raise UserError(f"{folder} is no Git repository: create one with git init --bare {shlex.quote(str(repo))}")
-    if end.text != "true":
-        raise UserError(f"{folder} has a work tree, and the gate serves bare repositories only: git clone --bare makes one")
     return git
 
 
