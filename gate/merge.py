@@ -184,7 +184,7 @@ def _merged_tree(place: _Place, ours: Sha, theirs: Sha) -> Sha | Reason:
     end = place.git.run(*arguments, ok=(0, 1, 128))
     if end.code == 0:
         return Sha(os.fsdecode(end.out.split(b"\0", 1)[0]))
-    if end.code == 1:
+    if end.code == 1 and end.out:  # without output: a commit that is not there, also exit code 1
         return _conflict(end, ours, theirs)
     if "unrelated histories" in end.err:
         return _unrelated()
