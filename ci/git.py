@@ -162,6 +162,10 @@ class ServerGit:
             return None
         return Sha(os.fsdecode(found))
 
+    def close(self) -> None:
+        """End the resident git, if one was started; the next ``header`` starts another."""
+        self._wrapper.clear_cache()
+
 
 def _answer(arguments: tuple[str, ...], end: GitEnd, ok: Collection[int]) -> GitEnd:
     if end.code not in ok:

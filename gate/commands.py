@@ -39,8 +39,8 @@ from gate.model import (
     Verdict,
 )
 from gate.repository import PLAN_FILE, Repository
-from gate.state import TRUNK, State, fold
-from gate.submissions import poke
+from gate.state import TRUNK, State, apply_event, fold
+from gate.submissions import poke, read_new
 
 RECENT = 10  # verdicts shown by status
 
@@ -49,11 +49,12 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Office:
-    """One repository's facts, read once."""
+    """One repository's facts, read once. unseen: submissions that no daemon has taken in yet; they are part of the state."""
 
     repository: Repository
     journal: Journal
     state: State
+    unseen: tuple[ChangeSubmitted, ...] = ()
 
     def submission(self, change: int) -> Submission:
         """Newest revision of a change. Raises UserError when there is no such change."""
@@ -70,7 +71,7 @@ class Office:
         return found if isinstance(found, Config) else Config()
 
     def record(self, event: Event) -> None:
-        self.journal.append(event)
+        self.journal.append(*self.unseen, event)
         poke(self.repository.folder)
 
 
@@ -83,9 +84,13 @@ def office(path: Path) -> Iterator[Office]:
     try:
         state = State()
         fold(state, journal.read())
-        yield Office(repository, journal, state)
+        unseen = tuple(ChangeSubmitted(item.at, item) for item in read_new(repository.git, state.seen))
+        for event in unseen:
+            apply_event(state, event)
+        yield Office(repository, journal, state, unseen)
     finally:
         journal.close()
+        repository.close()
 
 
 def who_asks() -> str:

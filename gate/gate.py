@@ -7,6 +7,7 @@ journal or Git can be lost.
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -158,6 +159,7 @@ class Gate:
             self._workers = None
             self._take_in_ends()
         self._deployer.close()
+        self.repository.close()
 
     # --- one turn -----------------------------------------------------------------------------------------------------
 
@@ -420,18 +422,17 @@ class Gate:
         newest = self.state.newest(change)
         if cause.why is not Why.CONFLICT or cause.change is not None or newest is None or not cause.paths:
             return cause
-        paths = [f":(top,literal){path}" for path in cause.paths[:50]]
-        asked = (
-            "log",
-            "-1",
-            "--format=%H",
-            "--first-parent",
-            "--end-of-options",
-            f"{newest.head}..{self.state.trunk}",
-            "--",
-        )
-        found = self.repository.git.run(*asked, *paths, ok=(0, 128))
-        rival = self.state.landed_by.get(Sha(found.text)) if found.code == 0 else None
+        wanted = set(cause.paths)
+        # No path limit: git would simplify the history by it, and pass over a landing whose tree is its change's own.
+        asked = ("log", "-z", "-n", "500", "--format=%x01%H", "--first-parent", "--diff-merges=first-parent", "--name-only")
+        told = self.repository.git.run(*asked, "--end-of-options", f"{newest.head}..{self.state.trunk}", "--").out
+        for landing in told.split(b"\1")[1:]:
+            commit, _, paths = os.fsdecode(landing).partition("\0")
+            if not wanted.isdisjoint(paths.lstrip("\n").split("\0")):
+                rival = self.state.landed_by.get(Sha(commit))
+                break
+        else:
+            rival = None
         return Reason(cause.why, change=rival, paths=cause.paths, detail=cause.detail)
 
     # --- after the commit ---------------------------------------------------------------------------------------------

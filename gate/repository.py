@@ -1,6 +1,5 @@
 """One bare repository and the gate's own folder in it: where things are, and cheap looks at refs and objects."""
 
-import os
 import pwd
 from pathlib import Path
 
@@ -61,5 +60,6 @@ class Repository:
         """Where a ref points now; None when it does not exist."""
         return self.git.header(ref)
 
-    def writable(self) -> bool:
-        return os.access(self.folder, os.W_OK)
+    def close(self) -> None:
+        """End the resident git."""
+        self.git.close()

@@ -59,10 +59,10 @@ class Server:
                 happened = [self._turn(one, clock, until_idle=until_idle) for one in self.served]
                 if any(happened):
                     continue
-                if until_idle and all(one.gate.is_idle(clock() + IDLE_PATIENCE_S) for one in self.served):
-                    return
                 for one in self.served:
                     one.gate.publish()
+                if until_idle and all(one.gate.is_idle(clock() + IDLE_PATIENCE_S) for one in self.served):
+                    return
                 self._wait(alarm, clock())
 
     def close(self) -> None:

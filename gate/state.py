@@ -140,8 +140,11 @@ def apply_event(state: State, event: Event) -> None:
 
 def _submit(state: State, submission: Submission) -> None:
     """A new revision keeps its change's place in the queue; a change that was decided goes to the end."""
+    revisions = state.revisions.setdefault(submission.change, [])
+    if any(known.record == submission.record for known in revisions):
+        return  # told twice: a person's command and the daemon found it at the same time
     state.seen = submission.record
-    state.revisions.setdefault(submission.change, []).append(submission)
+    revisions.append(submission)
     if state.verdicts.get(submission.change) is not Verdict.LANDED:
         state.verdicts.pop(submission.change, None)
         state.waiting[submission.change] = submission
