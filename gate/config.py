@@ -744,7 +744,7 @@ def dump(config: Config) -> str:
     """The configuration as TOML, defaults included, which ``parse`` reads as the same configuration."""
     from toml import TomlEncoder, dumps  # for gate config show alone
 
-    encoder = TomlEncoder()
+    encoder: TomlEncoder[Any] = TomlEncoder()
     encoder.dump_funcs[str] = _toml_text  # its own writes control characters in a way that no reader accepts
     plain = _plain(config, "")
     arrays = {name: plain.pop(name) for name in ("check", "environment") if name in plain}

@@ -349,6 +349,14 @@ def _file_name(value: Any, complain: Complain) -> str:
     return str(value)
 
 
+def _target(value: Any, complain: Complain) -> str:
+    if not _is_text(value, complain, "the name of a target"):
+        return ""
+    if value.startswith("-") or not value.isprintable():
+        complain(f"{quoted(value)} is not a target: no '-' in front, no control characters")
+    return str(value)
+
+
 def _folder(value: Any, complain: Complain) -> str:
     if not _is_text(value, complain, "an absolute path"):
         return ""
@@ -363,7 +371,6 @@ _person = _text("a name", _LINE, "holds a control character")
 _tag = _text(
     "a pattern of tag names", r"(?!refs/)[^\x00-\x1f\x7f]+", "is matched against the name after refs/tags/: leave that out"
 )
-_target = _text("the name of a target", r"(?!-)[^\x00-\x1f\x7f]+", "is not a target: no control characters, no '-' in front")
 _trailer = _text("the name of a trailer", r"[A-Za-z0-9][A-Za-z0-9-]*", "is not the name of a trailer, such as Reviewed-by")
 _committer = _text('"Name <address>"', r"[^<>\x00-\x1f\x7f]*[^<>\s] <[^<>\s]+>", 'is not of the form "Name <address>"')
 

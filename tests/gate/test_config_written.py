@@ -88,7 +88,7 @@ def _environments(draw: st.DrawFn) -> tuple[Environment, ...]:
     for name in draw(st.lists(_name, max_size=2, unique=True)):
         way = draw(st.sampled_from(["targets", "targets_file", "targets_command"]))
         ways = {
-            "targets": _several(_person.filter(lambda t: t[0] != "-"), 1),
+            "targets": _several(_person.filter(lambda t: t[0] != "-" and t.isprintable()), 1),
             "targets_file": _name,
             "targets_command": _command,
         }
