@@ -58,6 +58,8 @@ class _Unreadable(Exception):  # noqa: N818 - a state of a report, caught in thi
     """This report cannot be read; the message says why."""
 
 
+Stamp = tuple[int, int, int]  # differs when a file was written in between
+
 DEFAULT_LIMITS = ReportLimits()
 
 
@@ -80,34 +82,32 @@ def read_reports(paths: Iterable[Path], limits: ReportLimits = DEFAULT_LIMITS, f
     return Reports(tuple(tests), tuple(notes))
 
 
-def find_reports(folder: Path, pattern: str, fresh_from: float) -> list[Path]:
-    """Files in the folder that match the pattern (with ``*`` and ``**``) and were changed since, in order of their names.
+def find_reports(folder: Path, pattern: str) -> dict[Path, Stamp]:
+    """Files in the folder that match the pattern (with ``*`` and ``**``), in order of their names.
 
     Symlinks are not followed, and a pattern cannot lead out of the folder: it is matched against paths that were found.
-    fresh_from: a report that is older, or came with the tree, says nothing of this run.
+    The stamps of two calls tell a report of this run from one that came with the tree or was left by an earlier run.
     """
     is_match = GitIgnoreSpec.from_lines(["/" + pattern.lstrip("/")], backend="simple").match_file
-    found = []
+    found = {}
     for number, (here, folders, names) in enumerate(os.walk(folder)):
         if number > _MAX_FOLDERS:
             break
-        folders.sort()
-        if ".git" in folders:
-            folders.remove(".git")
+        folders[:] = sorted(set(folders) - {".git"})
         for name in sorted(names):
             path = Path(here, name)
-            if is_match(str(path.relative_to(folder))) and _is_fresh(path, fresh_from):
-                found.append(path)
+            if is_match(str(path.relative_to(folder))) and (stamp := _stamp(path)) is not None:
+                found[path] = stamp
     return found
 
 
-def _is_fresh(path: Path, fresh_from: float) -> bool:
+def _stamp(path: Path) -> Stamp | None:
+    """None: not a plain file. The time of change is in: unlike that of modification, nobody can set it."""
     try:
         known = path.lstat()
     except OSError:
-        return False
-    # The time of change, which unlike that of modification nobody can set.
-    return stat.S_ISREG(known.st_mode) and known.st_ctime >= fresh_from
+        return None
+    return (known.st_ino, known.st_size, known.st_ctime_ns) if stat.S_ISREG(known.st_mode) else None
 
 
 # --- one document -------------------------------------------------------------------------------------------------------

@@ -16,18 +16,22 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ci import processes, sandbox
 from ci.model import Check, Outcome, RunEnd, RunRequest, TestCase
 from ci.sandbox import Isolation
 from ci.workspace import Place
+
+if TYPE_CHECKING:
+    from ci.report import Stamp
 
 BATCH_BYTES = 100_000  # of file names in one command line: Linux takes 128 kB per word, and 2 MB with the environment
 
@@ -81,7 +85,7 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
         reason = "nothing to do: no file matches"
         return RunEnd(request, Outcome.GREEN, now, now, isolation=isolation, reason=reason)
     started_at = time.time()
-    fresh_from = _file_clock()
+    placed = _placed_reports(check, place)
     deadline = time.monotonic() + check.timeout_s
     ends: list[_End] = []
     tests: list[TestCase] = []
@@ -92,7 +96,8 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
             words = command_line(check, batch, env)
             end = _Process(words, env, request, place, settings, scratch, isolation).run(output, deadline, cancelled)
             ends.append(end)
-            tests += _tests(check, place, junit, fresh_from, output)
+            before, placed = placed, _placed_reports(check, place)
+            tests += _tests(place, junit, [path for path, stamp in placed.items() if before.get(path) != stamp], output)
             if end.how is not _How.ENDED or end.missing:
                 break
     outcome, reason = _judge(check, ends, tests)
@@ -483,21 +488,22 @@ def _is_named(number: int) -> bool:
     return number in {each.value for each in signal.Signals}
 
 
-def _file_clock() -> float:
-    """Now, as file systems stamp files: their clock ticks more coarsely and lags behind ``time.time()``."""
-    coarse = getattr(time, "CLOCK_REALTIME_COARSE", None)
-    return time.time() - 1.0 if coarse is None else time.clock_gettime(coarse)
-
-
-def _tests(check: Check, place: Place, junit: Path, fresh_from: float, output: _Log) -> tuple[TestCase, ...]:
-    """The tests of the reports that this run wrote; what is wrong with a report is a line in the log."""
-    if check.junit is None and not junit.exists():
-        return ()
+def _placed_reports(check: Check, place: Place) -> "dict[Path, Stamp]":
+    """What there is of the reports that the tool writes where it likes."""
+    if check.junit is None:
+        return {}
     from ci import report  # 40 ms that only a check with a report pays
 
-    paths = [junit] if junit.is_file() and not junit.is_symlink() else []
-    if check.junit is not None:
-        paths += report.find_reports(place.folder, check.junit, fresh_from)
+    return report.find_reports(place.folder, check.junit)
+
+
+def _tests(place: Place, junit: Path, placed: Iterable[Path], output: _Log) -> tuple[TestCase, ...]:
+    """The tests of these reports; what is wrong with one is a line in the log."""
+    paths = [*([junit] if os.path.lexists(junit) else []), *placed]
+    if not paths:
+        return ()
+    from ci import report
+
     read = report.read_reports(paths, folder=place.folder)
     for note in read.notes:
         output.note(note)

@@ -97,7 +97,7 @@ def bubblewrap(
     if status_fd is not None:
         words += ["--json-status-fd", str(status_fd)]
     search = os.environ.get("PATH", os.defpath) if path is None else path
-    system, covered = _system(search, tuple(read), tuple(sorted(map(str, hidden))), network)
+    system, covered = _system(search, str(Path.home()), tuple(read), tuple(sorted(map(str, hidden))), network)
     words += system
     words += ["--bind", str(folder), str(folder), "--bind", str(scratch), str(scratch)]
     for what, where in shown:
@@ -122,10 +122,12 @@ _SYSTEM = [
 
 
 @lru_cache(maxsize=16)
-def _system(search: str, read: tuple[str, ...], hidden: tuple[str, ...], network: bool) -> tuple[list[str], list[str]]:
+def _system(
+    search: str, home: str, read: tuple[str, ...], hidden: tuple[str, ...], network: bool
+) -> tuple[list[str], list[str]]:
     """Mounts of everything but the run's own folders, in order (a later mount covers an earlier one), and the folders
     that an empty one covers."""
-    covered = _outermost(_real(path) for path in (*_HIDDEN, str(Path.home())) if Path(path).is_dir())
+    covered = _outermost(_real(path) for path in (*_HIDDEN, home) if Path(path).is_dir())
     words = list(_SYSTEM)
     for path in covered:
         words += ["--tmpfs", path]

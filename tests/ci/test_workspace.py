@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from fakes.repositories import Repository
 
 from ci.git import PlainGit
 from ci.model import Check, CheckName, InputKey, RunId, RunRequest, Sha
 from ci.sandbox import Isolation
 from ci.workspace import Place, TreeRefused, Workspace, literal_prefixes, remove_tree
+from fakes.repositories import Repository
 
-HOSTILE = ("with space", "quote'd \"name\"", "new\nline", "-rf", "--help", "tab\there", "\udcff\udcfe", "$(touch x)", ":(glob)*", "ünï", "#x")  # fmt: skip
+HOSTILE = (
+    *("with space", 'quote\'d "name"', "new\nline", "-rf", "--help", "tab\there"),
+    *("\udcff\udcfe", "$(touch x)", ":(glob)*", "ünï", "#x"),
+)
 
 
 class Bench:
@@ -239,6 +242,36 @@ def test_the_next_run_finds_the_commit_and_nothing_else(bench: Bench, mischief: 
     assert not any((home / "outside").glob("*"))
 
 
+AS_NOBODY = """
+import os, pathlib, sys
+sys.path[:0] = sys.argv[3:]
+import pathspec
+from ci.git import PlainGit
+from ci.model import Check, CheckName, InputKey, RunId, RunRequest, Sha
+from ci.sandbox import Isolation
+from ci.workspace import Workspace
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+os.environ["HOME"] = "/"
+base = pathlib.Path(sys.argv[1])
+workspace = Workspace(PlainGit(base / "repo" / ".git"), base / "gate", 0, PlainGit)
+for run in "abc":
+    request = RunRequest(RunId(run), Check(CheckName("c"), "true"), InputKey("k"), Sha(sys.argv[2]))
+    with workspace.place(request, Isolation.PLAIN) as place:
+        assert sorted(os.listdir(place.folder)) == ["README.md", "src"]
+        inner = place.folder / "locked" / "inner"
+        inner.mkdir(parents=True)
+        (inner / "x").touch()
+        inner.chmod(0)
+        inner.parent.chmod(0)
+        (place.folder / "src").chmod(0o500)
+        (place.scratch / "home").mkdir()
+        (place.scratch / "home").chmod(0)
+assert os.listdir(base / "gate" / "runs") == []
+"""
+
+
 def test_folders_without_permissions_are_removed_by_an_owner_who_is_not_root(repository: Repository, tmp_path: Path) -> None:
     def lock(folder: Path) -> None:
         (folder / "locked" / "inner").mkdir(parents=True)
@@ -259,21 +292,8 @@ def test_folders_without_permissions_are_removed_by_an_owner_who_is_not_root(rep
     for parent in tmp_path.parents:
         if parent.stat().st_uid == 0 and len(parent.parts) > 2:
             parent.chmod(parent.stat().st_mode | 0o011)
-    script = (
-        "import os, sys; sys.path[:0] = sys.argv[3:]; import ci.sandbox, pathlib, ci.workspace, pathspec\n"
-        "from ci.git import PlainGit; from ci.model import *; from ci.sandbox import Isolation\n"
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534); os.environ['HOME'] = '/'\n"
-        "folder = pathlib.Path(sys.argv[1]); space = ci.workspace.Workspace(PlainGit(folder / 'repo/.git'), folder / 'gate', 0, PlainGit)\n"
-        "for run in 'abc':\n"
-        "    with space.place(RunRequest(RunId(run), Check(CheckName('c'), 'x'), InputKey('k'), Sha(sys.argv[2])), Isolation.PLAIN) as place:\n"
-        "        names = sorted(os.listdir(place.folder)); assert names == ['README.md', 'src'], names\n"
-        "        inner = place.folder / 'locked' / 'inner'; inner.mkdir(parents=True); (inner / 'x').touch()\n"
-        "        inner.chmod(0); inner.parent.chmod(0); (place.folder / 'src').chmod(0o500)\n"
-        "        (place.scratch / 'home').mkdir(); (place.scratch / 'home').chmod(0)\n"
-        "assert os.listdir(folder / 'gate/runs') == []\n"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), commit, *sys.path], capture_output=True, text=True, check=False
+        [sys.executable, "-c", AS_NOBODY, str(tmp_path), commit, *sys.path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -368,7 +388,9 @@ def test_where_to_look_for_inputs(inputs: tuple[str, ...], prefixes: list[str]) 
     assert literal_prefixes(inputs) == prefixes
 
 
-@pytest.mark.parametrize("inputs", [("/src/*.py",), ("src/",), ("s*/a.py",), ("/src", "!/src/b.py"), ("/src/a.py/x", "b.py")])
+@pytest.mark.parametrize(
+    "inputs", [("/src/*.py",), ("src/",), ("s*/a.py",), ("/src", "!/src/b.py"), ("/src/a.py/x", "b.py")]
+)
 def test_looking_only_there_finds_the_same(bench: Bench, inputs: tuple[str, ...]) -> None:
     narrow, _ = bench.look(bench.repository.head(), inputs=inputs)
     wide, _ = bench.look(bench.repository.head(), inputs=("*.nothing", *inputs))
