@@ -632,9 +632,6 @@ class Recorder:
     """One attempt to record a push: reads the newest record, collects ref updates, and performs them all or none."""
 
     def __init__(self, door: Door) -> None:
-        import json
-
-        self._json = json
         self.door = door
         self.updates: list[str] = []
         self.fresh: dict[str, Mapping[str, object]] = {}  # records and refs of this very push
@@ -642,13 +639,12 @@ class Recorder:
         if newest is None:
             self.tree = git("mktree")[1]
             self.was = "0" * len(self.tree)
-            self.at = self.write(f'{{"format":{FORMAT},"next":1}}', ())
+            self.at = self.write({"format": FORMAT, "next": 1}, ())
             self.next = 1
         else:
             self.was = self.at = newest[0]
-            record = self.parse(newest)
             self.tree = newest[2].partition(b"\n")[0].removeprefix(b"tree ").decode()
-            self.next = number(record, "next")
+            self.next = next_number(newest)
 
     def add(self, submission: Submission) -> None:
         """Give the submission its number and revision. Raises Refused."""
@@ -682,8 +678,7 @@ class Recorder:
             "change_id": submission.change_id,
             "subject": submission.subject,
         }
-        text = self._json.dumps(record, separators=(",", ":"))
-        self.at = self.write(text, (self.at, submission.head))
+        self.at = self.write(record, (self.at, submission.head))
         self.updates.append(f"create {submission.ref} {submission.head}")
         self.fresh[submission.ref] = record
         for key in keys:
@@ -776,20 +771,54 @@ class Recorder:
         return self.parse(found) if found else None
 
     def parse(self, found: tuple[str, str, bytes]) -> Mapping[str, object]:
+        import json
+
         try:
-            record = self._json.loads(found[2].partition(b"\n\n")[2])
+            record = json.loads(found[2].partition(b"\n\n")[2])
         except ValueError:
             record = None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise Unavailable(f"the record {found[0][:10]} on {SUBMISSIONS} cannot be read by this version of the hook")
+            raise unreadable(found[0])
         return record
 
-    def write(self, text: str, parents: Sequence[str]) -> str:
+    def write(self, record: Mapping[str, object], parents: Sequence[str]) -> str:
         """Write a record as a commit of the empty tree, and return its id."""
         signature = f"{IDENTITY} {int(time.time())} +0000"
         lines = [f"tree {self.tree}", *(f"parent {parent}" for parent in parents)]
-        lines += [f"author {signature}", f"committer {signature}", "", text, ""]
+        lines += [f"author {signature}", f"committer {signature}", "", json_of(record), ""]
         return git("hash-object", "-t", "commit", "-w", "--stdin", stdin="\n".join(lines).encode())[1]
+
+
+def unreadable(record: str) -> Unavailable:
+    return Unavailable(f"the record {record[:10]} on {SUBMISSIONS} cannot be read by this version of the hook")
+
+
+def next_number(found: tuple[str, str, bytes]) -> int:
+    """The number of the next change, which each record starts with; without json, whose import a plain push is spared."""
+    message = found[2].partition(b"\n\n")[2]
+    front, _, rest = message.partition(b'"next":')
+    digits = rest[: len(rest) - len(rest.lstrip(b"0123456789"))]
+    if not front.startswith(b'{"format":%d,' % FORMAT) or not digits:
+        raise unreadable(found[0])
+    return int(digits)
+
+
+def json_of(value: object) -> str:
+    """What a record is made of as JSON: mappings, lists, text, numbers and truth."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json_of(name)}:{json_of(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(json_of(part) for part in value) + "]"
+    if isinstance(value, str):
+        return '"' + "".join(_escaped(letter) for letter in value) + '"'
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+
+
+def _escaped(letter: str) -> str:
+    if " " <= letter <= "~" and letter not in '"\\':
+        return letter
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join("\\u" + units[at : at + 4] for at in range(0, len(units), 4))
 
 
 def number(record: Mapping[str, object], name: str) -> int:
@@ -1114,7 +1143,7 @@ class Guard:
     def __init__(self, trunk: str) -> None:
         self.trunk = trunk
         self.name = trunk.removeprefix("refs/heads/")
-        self._routed: list[str] | None = None
+        self._routed: set[str] | None = None
         self._tags: tuple[str, ...] | None = None
 
     def check(self, command: Command) -> None:
@@ -1158,11 +1187,13 @@ class Guard:
     def is_routed(self, prefix: str) -> bool:
         """Whether Git hands every push below this prefix to an installed proc-receive hook."""
         if self._routed is None:
-            said = git("config", "--get-all", "receive.procReceiveRefs", ok=(0, 1))[1]
-            self._routed = [line.rstrip("/") for line in said.splitlines()]
-            hooks = git("rev-parse", "--git-path", "hooks/proc-receive")[1]
-            if not os.access(hooks, os.X_OK):
-                self._routed = []
+            said = git("config", "--get-regexp", r"^(receive\.procreceiverefs|core\.hookspath)$", ok=(0, 1))[1]
+            settings = [line.partition(" ") for line in said.splitlines()]
+            self._routed = {value.rstrip("/") for name, _, value in settings if name == "receive.procreceiverefs"}
+            is_elsewhere = any(name == "core.hookspath" for name, _, _ in settings)
+            hooks = git("rev-parse", "--git-path", "hooks")[1] if is_elsewhere else "hooks"
+            if not os.access(f"{hooks}/proc-receive", os.X_OK):
+                self._routed = set()
         return prefix in self._routed
 
 

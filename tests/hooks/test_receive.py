@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import hooks.receive
 from fakes.repositories import Repository, git_env
 from fakes.servers import Server, expect_line, push, start_push, wake_pipe
 
@@ -378,6 +379,15 @@ def test_hostile_subjects_are_shown_harmless(server: Server, clone: Repository) 
     push(clone, "-o", "change=1", "origin", FOR_MAIN)
     assert [(one.change, one.revision) for one in server.submissions()] == [(1, 1), (1, 2)]
     assert len(server.submissions()[0].subject) == 200
+
+
+def test_records_are_json_whatever_they_hold() -> None:
+    hostile = "".join(map(chr, range(0x250))) + "\u2028\ufeff\U0001f600\udcff"
+    value = {"a": hostile, hostile: [1, 2], "c": {"d": True, "e": False, "f": 1795449517.767}, "g": []}
+    written = hooks.receive.json_of(value)
+    assert json.loads(written) == value
+    assert written.isascii()
+    assert written.isprintable()
 
 
 def test_hostile_names_are_cut_and_cleaned(server: Server, clone: Repository) -> None:
