@@ -22,6 +22,10 @@ WRITTEN = {
     "escapes in keys": ('"\\u0041\\t\\"" = 1\n', {('A\t"',): 1}),
     "texts of many lines": ('a = """\n[b]\nc = 1\n"""\nd = 1\n', {("a",): 1, ("d",): 5}),
     "quotes at the end of a text": ('a = """x""""\nb = \'\'\'y\'\'\'\'\'\nc = ""\nd = 1', {("b",): 2, ("c",): 3, ("d",): 4}),
+    "quotes at the end of a text in a list": (
+        'a = ["""x"""", "y",\n\'\'\'z\'\'\'\'\', "w",\n"v"]\n',
+        {("a", 1): 1, ("a", 2): 2, ("a", 3): 2, ("a", 4): 3},
+    ),
     "escaped quotes": ('a = "\\"]"\nb = """\\"""\n"""\nc = 1', {("b",): 2, ("c",): 4}),
     "lists of many lines": (
         'a = [\n  1, # ]\n  "]",\n\n  [2,\n 3],\n]\nb = 1',
