@@ -1,0 +1,1 @@
+"""A small shop: what is in the basket, and what it costs."""
