@@ -127,6 +127,7 @@ def test_names_that_are_not_utf8_are_kept_readable(execute: Execute) -> None:
 def test_pruning_takes_what_is_old_with_its_tests_and_names_its_logs(execute: Execute) -> None:
     record_result(execute, replace(result("old", at=10), log="logs/old"), [TestCase("t", "passed")])
     record_result(execute, replace(result("new", at=20), log="logs/new"), [TestCase("t", "passed")])
+    record_result(execute, result("silent", at=10))
     assert prune(execute, finished_before=20) == ["logs/old"]
     assert [each.run for each in latest_results(execute)] == ["new"]
     assert (len(cases_of_run(execute, RunId("old"))), len(cases_of_run(execute, RunId("new")))) == (0, 1)
@@ -140,6 +141,7 @@ def test_pruning_takes_what_is_old_with_its_tests_and_names_its_logs(execute: Ex
         ([result("g")], None, "g"),
         ([result("g"), result("red", outcome=Outcome.RED, at=150)], None, "g"),
         ([result("newer", at=150), result("older", at=120)], None, "newer"),
+        ([result("older", at=120), result("newer", at=150)], None, "newer"),
         ([result("g", at=100)], 900, "g"),
         ([result("g", at=100)], 899, None),
         ([result("g", at=100), result("fresh", at=101)], 899, "fresh"),
@@ -181,6 +183,17 @@ def test_the_local_store_is_durable_and_shared(tmp_path: Path) -> None:
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "busy_timeout")
         ]
         assert answers == ["wal", 2, 10000]
+
+
+def test_writing_takes_the_lock_before_it_reads(tmp_path: Path) -> None:
+    """Else two hooks at once can fail whatever the timeout is."""
+    with LocalResults(tmp_path / "results.sqlite") as store:
+        store.for_keys([KEY])
+        assert store._connection is not None
+        said: list[str] = []
+        store._connection.set_trace_callback(said.append)
+        store.prune(finished_before=1)
+        assert (said[0], said[-1]) == ("BEGIN IMMEDIATE", "COMMIT")
 
 
 def test_a_failed_record_leaves_nothing_of_itself(tmp_path: Path) -> None:

@@ -207,9 +207,8 @@ def test_several_commits_squashed_name_everybody_once(repository: Repository) ->
     repository.git("checkout", "-q", "-b", "topic")
     sign = "\n\nSigned-off-by: Bob <b@example.org>"
     for subject, author in (("one", "Bob"), ("two", "Ann"), ("three", "Bob"), ("four", "Cid")):
-        repository.commit(
-            subject + sign, {subject: "1"}, GIT_AUTHOR_NAME=author, GIT_AUTHOR_EMAIL=f"{author[0]}@example.org"
-        )
+        message = subject + sign + ("\nCo-authored-by: cid <C@example.org>" if subject == "two" else "")
+        repository.commit(message, {subject: "1"}, GIT_AUTHOR_NAME=author, GIT_AUTHOR_EMAIL=f"{author[0]}@example.org")
     found = joined(repository, repository.head("main"), repository.head(), SQUASH)
     assert log(repository, found.commit, "%an%n%B", "-1") == [
         "Bob",
@@ -221,8 +220,8 @@ def test_several_commits_squashed_name_everybody_once(repository: Repository) ->
         "* four",
         "",
         "Signed-off-by: Bob <b@example.org>",
+        "Co-authored-by: cid <C@example.org>",
         "Co-authored-by: Ann <A@example.org>",
-        "Co-authored-by: Cid <C@example.org>",
         "Change: 12",
         "Submitted-by: ann",
         "",
@@ -252,6 +251,20 @@ def test_a_rebased_commit_keeps_its_message_byte_by_byte(repository: Repository,
 def test_commits_in_their_place_already_stay_as_they_are(repository: Repository) -> None:
     onto, head = fork(repository, [{"x": "1"}, {"z": "1"}], [])
     assert joined(repository, onto, head, REBASE).commit == head
+
+
+@pytest.mark.parametrize("settings", [SQUASH, REBASE], ids=lambda settings: settings.method)
+def test_a_message_with_a_nul_byte_is_no_trouble(repository: Repository, settings: Merge) -> None:
+    base = repository.head()
+    onto = repository.commit("trunk", {"y": "1"})
+    head, readme = base, repository.git("rev-parse", f"{base}:README.md")
+    for number in (1, 2):
+        listed = repository.git("ls-tree", base) + f"\n100644 blob {readme}\tn{number}\n"
+        tree = repository.git("mktree", stdin=listed.encode())
+        raw = f"tree {tree}\nparent {head}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\none\0two {number}\n\nX: y\n"
+        head = repository.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw.encode())
+    found = joined(repository, onto, head, settings)
+    assert repository.git("diff", "--name-status", onto, found.commit) == "A\tn2"
 
 
 def test_what_is_empty_after_the_rebase_is_dropped(repository: Repository) -> None:
@@ -369,6 +382,7 @@ def test_a_signed_commit_is_not_rewritten_unless_the_gate_signs(repository: Repo
     assert "user.signingKey" in refused(repository, onto, head, resign).detail
     repository.git("config", "gpg.format", "ssh")
     repository.git("config", "user.signingKey", str(key))
+    assert refused(repository, onto, head, settings) == reason  # a key alone is no permission
     found = joined(repository, onto, head, resign)
     assert found == joined(repository, onto, head, resign)
     raw = repository.git("cat-file", "commit", found.commit)
