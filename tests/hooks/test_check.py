@@ -309,7 +309,9 @@ def test_submodules_are_no_files(clone: Clone, tmp_path: Path) -> None:
     clone.rule(NO_TODO + WHOLE)
     clone.repository.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other.path), "sub.py")
     assert clone.outcomes() == {"todo": "no files", "whole": "green"}
-    assert clone.outcomes("--all-files", "--only", "todo") == {"todo": "green"}
+    clone.rule('[[check]]\nname = "files"\ncommand = "cat {files}"\nstage = "pre-commit"\n')
+    assert clone.outcomes("--all-files") == {"files": "green"}
+    assert clone.outcomes(".") == {"files": "green"}
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------------
@@ -332,6 +334,14 @@ def test_another_list_of_files_is_another_question(clone: Clone) -> None:
     assert clone.outcomes("src/b.py") == {"todo": "green"}
     assert clone.outcomes("src/a.py", "src/b.py") == {"todo": "green"}
     assert clone.outcomes("src/b.py") == {"todo": "cached"}
+
+
+def test_a_check_that_sees_history_is_run_each_time(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "history"\ncommand = "git log -1"\nstage = "pre-commit"\ngit = true\n')
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.outcomes() == {"history": "green"}
+    assert clone.outcomes() == {"history": "green"}
+    assert not (clone.path / ".git/gate/green").exists()
 
 
 def test_red_is_run_again(clone: Clone) -> None:
@@ -416,6 +426,7 @@ def test_the_same_content_is_not_even_looked_at_again(clone: Clone) -> None:
     assert "was green already" in clone.check().stderr
     assert "was green already" not in clone.check("src/a.py").stderr
     assert "was green already" in clone.check("--", "src/a.py").stderr
+    assert "was green already" not in clone.check("--", "src/a.py", cwd="src").stderr
     clone.stage({"src/a.py": "AA\n"})
     assert "was green already" not in clone.check("--", "src/a.py").stderr
 
@@ -449,8 +460,7 @@ def test_red_takes_the_marker_away(clone: Clone, tmp_path: Path) -> None:
     assert clone.check().returncode == 0
     flag.touch()
     assert clone.check("--no-cache").returncode == 1
-    assert clone.check("src/a.py").returncode == 0  # the key's green result is a fact still
-    assert "was green already" not in clone.check("--no-cache").stderr
+    assert "was green already" not in clone.check().stderr
 
 
 @pytest.mark.parametrize("marker", [b"", b"\n", b"nan\n", b"inf\n", b"\xff\xfe", b"inf"])
@@ -549,6 +559,13 @@ def test_long_output_is_cut_and_the_whole_is_kept(clone: Clone) -> None:
     assert len(shown) == 41
     (log,) = [line.split(": ", 1)[1] for line in done.stdout.splitlines() if "whole output" in line]
     assert (clone.path / "src" / log).read_text().startswith("1\n2\n3\n")
+
+
+def test_a_terminal_that_knows_few_letters_gets_them_spelled(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "umlaut"\ncommand = "printf \'\\\\303\\\\274\\\\n\'; false"\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "A\n"})
+    assert output(clone.check()) == ["ü"]
+    assert output(clone.check(env={"PYTHONIOENCODING": "ascii"})) == ["\\xfc"]
 
 
 def test_green_leaves_no_log(clone: Clone) -> None:
