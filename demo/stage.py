@@ -5,6 +5,7 @@ Nothing here touches the settings of whoever runs the demo: git, pre-commit and 
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -265,11 +266,9 @@ class Stage:
 
     def wait_until_deployed(self, commit: str) -> Json:
         """Wait until the deploy of this commit has ended. The deploy, as gate deploys tells it."""
-        wait_for(lambda: bool(self.gate_said(f"deploying {commit[:10]}")), f"a deploy of {commit[:10]} begins")
-        number = next(deploy["deploy"] for deploy in self.ask("deploys")["deploys"] if deploy["commit"] == commit)
-        ends = (f"deploy {number} is good", f"deploy {number} was rolled back", f"deploy {number} FAILED")
-        wait_for(lambda: any(map(self.gate_said, ends)), f"deploy {number} ends")
-        found: Json = next(deploy for deploy in self.ask("deploys")["deploys"] if deploy["deploy"] == number)
+        over = re.compile(rf"deploying {commit[:10]} .*deploy \d+ (is good|was rolled back|FAILED)", re.DOTALL)
+        wait_for(lambda: over.search(self.gate_log.read_text()) is not None, f"a deploy of {commit[:10]} ends")
+        found: Json = next(deploy for deploy in self.ask("deploys")["deploys"] if deploy["commit"] == commit)
         return found
 
     def versions(self) -> dict[str, str]:

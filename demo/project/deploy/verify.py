@@ -11,7 +11,7 @@ servers = [
 ]
 for server in servers:
     sold = subprocess.run(
-        [sys.executable, "-B", "-m", "shop", "settings.json"], cwd=server, capture_output=True, text=True, check=False
+        [sys.executable, "-B", "-S", "-m", "shop", "settings.json"], cwd=server, capture_output=True, text=True, check=False
     )
     if sold.returncode:
         sys.exit(f"{server.name} cannot sell: {sold.stderr.strip().splitlines()[-1]}")
