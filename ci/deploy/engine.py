@@ -135,7 +135,9 @@ class Deployer:
 
     def close(self) -> None:
         """Stop watching. Steps that run go on, and the next controller's ``resume`` finds them."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for future in self._works.values():
+            future.cancel()
+        self._pool.shutdown()  # what is being removed is removed to the end
         self._steps.close()
 
     def _write(self, state: DeployState, fact: DeployFact) -> DeployState:

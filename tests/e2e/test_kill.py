@@ -1,0 +1,237 @@
+"""SIGKILL at any moment: nothing is lost, nothing happens twice, nothing is left behind.
+
+Whatever was killed when, the end is compared with that of a run that nobody disturbed, and held against the rule of
+landing: between T and C lie exactly the listed changes, and every required check is green for the very tree of C.
+"""
+
+import itertools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ci.deploy.model import DeployStarted
+from ci.keys import KeyMaker
+from ci.model import Outcome
+from ci.results import results_for_keys
+from fakes.crashing import Life, Nursery
+from fakes.stand import PARTS, PLAIN, Stand, wait_for
+from gate import commands, config
+from gate.feed import read_lines
+from gate.model import LandingStarted, RunFinished, Verdict
+
+AFTER = """
+[[check]]
+name = "after"
+command = "true"
+stage = "post-commit"
+
+[[environment]]
+name = "prod"
+targets = ["one", "two"]
+command = "echo {commit} >> $TARGETS/{target}"
+waves = ["1", "100%"]
+pass_env = ["TARGETS"]
+"""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What must not depend on where a daemon was killed."""
+
+    verdicts: dict[int, str]
+    landed: list[int]  # in the order of trunk
+    tree: str
+    promoted: bool
+    deployed: dict[str, str]  # by target: the subject of what was deployed there last
+
+
+def test_a_queue_killed_at_any_boundary_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """Two that are independent, one red, and two that break together."""
+    files = {
+        "a/check.sh": 'test "$(($(cat a/x) + $(cat a/y)))" -le 1\n',
+        **{"a/x": "0", "a/y": "0", "b/check.sh": "exit 0\n", "b/x": "0"},
+    }
+    stand = Stand(tmp_path, PARTS, files)
+    stand.submit("first of a pair", {"a/x": "1"})
+    stand.submit("independent", {"b/x": "1"})
+    stand.submit("red", {"a/x": "7"})
+    stand.submit("second of a pair", {"a/y": "1"})
+    ending = kill_at_every_boundary(stand)
+    assert ending.verdicts == {1: "landed", 2: "landed", 3: "refused", 4: "refused"}
+    assert ending.landed in ([1, 2], [2, 1])
+
+
+def test_a_deploy_killed_at_any_boundary_reaches_each_target_once(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, PLAIN + AFTER, {"x": "0"})
+    stand.submit("good", {"x": "1"})
+    ending = kill_at_every_boundary(stand)
+    assert ending.verdicts == {1: "landed"}
+    assert ending.promoted
+    assert set(ending.deployed) == {"one", "two"}
+    assert len(set(ending.deployed.values())) == 1
+
+
+def kill_at_every_boundary(stand: Stand) -> Ending:
+    """Run copies of a repository, each with one daemon killed at its k-th boundary and another that ends the work."""
+    with Nursery() as nursery:
+        expected = _ending_of(stand, nursery, None)[1]
+    numbers = itertools.count(1)
+    is_over = threading.Event()
+    reached: list[str] = []
+
+    def work() -> None:
+        with Nursery() as nursery:
+            while not is_over.is_set():
+                k = next(numbers)
+                life, ending = _ending_of(stand, nursery, k)
+                assert ending == expected, f"killed at {k}, ahead of {life.boundary}"
+                reached.append(life.boundary)
+                if not life.boundary:
+                    is_over.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(work) for _ in range(2)]:
+            try:
+                done.result()
+            finally:
+                is_over.set()
+    assert any("LandingStarted" in boundary for boundary in reached)
+    assert any("update-ref" in boundary for boundary in reached)
+    return expected
+
+
+def _ending_of(stand: Stand, nursery: Nursery, kill_at: int | None) -> tuple[Life, Ending]:
+    """One copy of the repository, its daemon killed there, and what came of it in the end."""
+    folder = stand.folder / f"copy-{kill_at}"
+    copy = Copy(stand, folder)
+    life = copy.live(nursery, kill_at)
+    assert life.code == (-9 if life.boundary else 0), copy.said()
+    if life.boundary:
+        results = copy.results()
+        rest = copy.live(nursery)
+        assert (rest.code, rest.boundary) == (0, ""), f"killed at {kill_at}, ahead of {life.boundary}: {copy.said()}"
+        assert results <= copy.results(), f"killed at {kill_at}, ahead of {life.boundary}: results are lost"
+    return life, copy.ending()
+
+
+class Copy:
+    """A copy of a stand's repository, with targets of its own to deploy to."""
+
+    def __init__(self, stand: Stand, folder: Path) -> None:
+        folder.mkdir()
+        self.repository = stand.server.copy(folder / "srv.git")
+        self.path = self.repository.path
+        self.targets = folder / "targets"
+        self.targets.mkdir()
+        self.log = folder / "log"
+
+    def live(self, nursery: Nursery, kill_at: int | None = None) -> Life:
+        return nursery.live(self.path, self.log, kill_at, {"TARGETS": str(self.targets)})
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def results(self) -> set[str]:
+        """Runs whose results were journalled. What the journal says of them and what the store has is the same."""
+        with commands.office(self.path) as at:
+            ends = [event for _, event in at.journal.read() if isinstance(event, RunFinished) and event.result]
+            stored = at.journal.query(lambda execute: {str(row[0]) for row in execute("select run from results", {})})
+        assert {str(event.run) for event in ends} == stored
+        assert len(ends) == len(stored)
+        return stored
+
+    def ending(self) -> Ending:
+        with commands.office(self.path) as at:
+            hold_to_the_rule(at)
+            state = at.state
+            assert not at.unseen
+            assert not state.runs
+            assert not state.waiting
+            assert state.landing is None
+            for change, verdict in state.verdicts.items():
+                newest = state.newest(change)
+                assert newest is not None
+                told = [line for line in read_lines(at.repository.feed_path(change))[0] if line["verdict"]]
+                assert told, f"the feed of change {change} has no verdict"
+                assert {line["verdict"] for line in told} == {verdict.value}
+            self.nothing_is_left_behind()
+            git = self.repository
+            return Ending(
+                {int(change): verdict.value for change, verdict in state.verdicts.items()},
+                [int(change) for _, landing in state.landings for change, _ in landing.changes],
+                git.tree("main"),
+                git.run("rev-parse", "green/main").stdout == git.run("rev-parse", "main").stdout,
+                self.deployed(at),
+            )
+
+    def deployed(self, at: commands.Office) -> dict[str, str]:
+        """The subject of what each target has. It got that, and whatever was overtaken by it, once."""
+        started = [event.commit for _, event in at.journal.read() if isinstance(event, DeployStarted)]
+        assert len(started) == len(set(started))
+        found = {target.name: target.read_text().split() for target in self.targets.iterdir()}
+        for target, commits in found.items():
+            assert len(commits) == len(set(commits)), f"{target} got {commits}"
+            assert set(commits) <= set(started)
+        return {target: self.repository.git("log", "-1", "--format=%s", commits[-1]) for target, commits in found.items()}
+
+    def nothing_is_left_behind(self) -> None:
+        folder = self.path / "gate"
+        assert not list((folder / "runs").glob("*"))
+        assert not [path for path in self.path.rglob("*.lock") if path != folder / "daemon.lock"]
+        assert not list(folder.glob("deploys/*/tree-*"))
+        assert self.repository.git("worktree", "list").count("\n") == 0
+        wait_for(lambda: not processes_of(self.path), within_s=5)
+
+
+def hold_to_the_rule(at: commands.Office) -> None:
+    """Every landing: begun before it was done, with the tree that it said, proved by green results for that very tree."""
+    git = at.repository.git
+    state = at.state
+    begun = {event.commit: event for _, event in at.journal.read() if isinstance(event, LandingStarted)}
+    trunk = git.run("rev-parse", str(at.repository.trunk)).text
+    history = git.run("rev-list", "--first-parent", trunk).text.split()
+    assert len({c for _, landing in state.landings for c, _ in landing.changes}) == sum(
+        len(landing.changes) for _, landing in state.landings
+    ), "a change landed twice"
+    for _, landing in state.landings:
+        assert begun[landing.commit] == landing
+        assert git.run("rev-parse", f"{landing.commit}^{{tree}}").text == landing.tree
+        between = git.run("rev-list", "--first-parent", "--reverse", f"{landing.base}..{landing.commit}").text.split()
+        assert between == list(landing.commits)
+        assert set(between) <= set(history)
+        for (change, revision), commit in zip(landing.changes, landing.commits, strict=True):
+            head = next(item.head for item in state.revisions[change] if item.revision == revision)
+            assert git.run("rev-parse", f"{commit}^2").text == head
+            assert git.run("rev-parse", f"refs/changes/{change}/landed").text == commit
+        policy = config.load(git, landing.base)
+        assert isinstance(policy, config.Config)
+        checks = policy.checks_before_landing()
+        keys = KeyMaker(git).keys(landing.commit, checks, None)
+        assert {proof.check: proof.key for proof in landing.proofs} == {check.name: keys[check.name] for check in checks}
+        for proof in landing.proofs:
+            found = at.journal.query(lambda execute, key=proof.key: results_for_keys(execute, [key]))[proof.key]
+            assert any(result.run == proof.run and result.outcome is Outcome.GREEN for result in found)
+    merged = [git.run("rev-parse", f"{commit}^2").text for commit in history[: sum(len(landing.commits) for _, landing in state.landings)]]
+    assert len(merged) == len(set(merged)), "a head was merged twice"
+    landed = {change for change, verdict in state.verdicts.items() if verdict is Verdict.LANDED}
+    marked = git.run("for-each-ref", "--format=%(refname)", "refs/changes/*/landed").text.split()
+    assert {int(ref.split("/")[2]) for ref in marked} == landed
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Living processes that know of this folder, by environment, command line or working folder."""
+    wanted = os.fsencode(folder)
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            told = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            where = os.fsencode((process / "cwd").readlink())
+        except OSError:
+            continue  # gone since
+        if wanted in told or where.startswith(wanted):
+            found.append(f"{process.name}: {(process / 'cmdline').read_bytes()!r}")
+    return found
