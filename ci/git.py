@@ -5,6 +5,7 @@ plain door with the same face (``hooks`` pass it in). Callers give ``--`` and fu
 an option. Output is bytes, because file names are.
 """
 
+import io
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ci.errors import Unavailable
 from ci.model import Sha
@@ -76,6 +77,18 @@ class Git(Protocol):
         """Run one git command to its end. ok: exit codes that are answers; any other raises GitFailed."""
         ...
 
+    def diff(self, before: Sha, after: Sha) -> bytes | None:
+        """``diff-tree --raw -z`` of two trees, or of the trees of two commits; None when git does not have one of them."""
+        ...
+
+    def store_commit(self, raw: bytes) -> Sha:
+        """Write a commit object, given as the bytes below its header, and return its id."""
+        ...
+
+
+_DIFF = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-relative", "--ignore-submodules=none")
+"""Without --ignore-submodules=none a .gitmodules file of the user's can make git keep quiet about a submodule."""
+
 
 class PlainGit:
     """git through ``subprocess`` alone: the door of the local path, where an import of GitPython would be felt."""
@@ -108,6 +121,13 @@ class PlainGit:
             raise _cannot_start(self.git_dir, gone) from gone
         return _answer(arguments, GitEnd(done.returncode, done.stdout, os.fsdecode(done.stderr)), ok)
 
+    def diff(self, before: Sha, after: Sha) -> bytes | None:
+        end = self.run(*_DIFF, "--end-of-options", before, after, ok=(0, 128))
+        return end.out if end.code == 0 else None
+
+    def store_commit(self, raw: bytes) -> Sha:
+        return Sha(self.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).text)
+
 
 def forget_git_variables() -> None:
     """Remove Git's own variables from this process, once, at the edge: GitPython hands its children all that it finds."""
@@ -124,6 +144,7 @@ class ServerGit:
 
     def __init__(self, git_dir: Path, work_tree: Path | None = None) -> None:
         import git  # 80 ms that the local hooks must not pay
+        import gitdb
 
         self.git_dir = git_dir.absolute()
         self._front = ["git", f"--git-dir={self.git_dir}"]
@@ -131,6 +152,10 @@ class ServerGit:
             self._front.append(f"--work-tree={work_tree.absolute()}")
         self._wrapper = git.Git(str(work_tree or self.git_dir))
         self._not_found = git.exc.GitCommandNotFound
+        self._differ: Any = None  # resident diff-tree
+        is_sha1 = self.run("rev-parse", "--show-object-format", ok=(0, 128)).text == "sha1"
+        self._objects = gitdb.LooseObjectDB(str(self.git_dir / "objects")) if is_sha1 else None
+        self._stream = gitdb.IStream
 
     def run(
         self,
@@ -162,9 +187,54 @@ class ServerGit:
             return None
         return Sha(os.fsdecode(found))
 
+    def diff(self, before: Sha, after: Sha) -> bytes | None:
+        """As PlainGit's, from a resident git: a start would cost many times the answer. For one thread at a time."""
+        trees = [self.header(f"{one}^{{tree}}") for one in (before, after)]
+        if None in trees:
+            return None
+        if self._differ is None:
+            self._differ = self._wrapper.execute(
+                [*self._front, *_DIFF, "--stdin"], as_process=True, istream=subprocess.PIPE, env=git_environment()
+            )
+        # git echoes a line that is no object id, and flushes: the sign that the answer is whole. It cannot be guessed, so no
+        # file name can be taken for it.
+        mark = f"end-{os.urandom(16).hex()}\n".encode()
+        answer = b""
+        try:
+            self._differ.stdin.write(f"{trees[0]} {trees[1]}\n".encode() + mark)
+            self._differ.stdin.flush()
+            while not answer.endswith(mark):
+                more = os.read(self._differ.stdout.fileno(), 1 << 16)
+                if not more:
+                    raise OSError("it ended in the middle of an answer")
+                answer += more
+        except OSError as cause:
+            self._end_differ()
+            raise Unavailable(f"git diff-tree --stdin failed: {cause}") from cause
+        head, _, found = answer.removesuffix(mark).partition(b"\n")
+        return found if head else None
+
+    def store_commit(self, raw: bytes) -> Sha:
+        """Through gitdb's writer of loose objects, which spares a process; by git itself where objects are not SHA-1."""
+        if self._objects is None:
+            return Sha(self.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).text)
+        try:
+            stored = self._objects.store(self._stream("commit", len(raw), io.BytesIO(raw)))
+        except OSError as cause:
+            raise Unavailable(f"{self.git_dir}/objects cannot be written: {cause.strerror or cause}") from cause
+        return Sha(stored.hexsha.decode())
+
     def close(self) -> None:
-        """End the resident git, if one was started; the next ``header`` starts another."""
+        """End the resident gits, if any were started; the next question starts others."""
         self._wrapper.clear_cache()
+        self._end_differ()
+
+    def _end_differ(self) -> None:
+        differ, self._differ = self._differ, None
+        if differ is not None:
+            for pipe in (differ.stdin, differ.stdout, differ.stderr):
+                pipe.close()
+            differ.wait()
 
 
 def _answer(arguments: tuple[str, ...], end: GitEnd, ok: Collection[int]) -> GitEnd:

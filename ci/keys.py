@@ -341,15 +341,10 @@ def _list_tree(git: Git, commit: Sha) -> Iterable[tuple[str, bytes]]:
 
 def _changes(git: Git, near: Sha, commit: Sha) -> list[tuple[str, bytes | None]] | None:
     """(path, new record) of everything that differs. None: git does not have one of the two."""
-    # --ignore-submodules=none: else a .gitmodules file of the user's can make git keep quiet about a submodule.
-    end = git.run(
-        *("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-relative", "--ignore-submodules=none"),
-        *("--end-of-options", near, commit),
-        ok=(0, 128),
-    )
-    if end.code != 0:
+    found = git.diff(near, commit)
+    if found is None:
         return None
-    fields = end.out.split(b"\0")
+    fields = found.split(b"\0")
     changes: list[tuple[str, bytes | None]] = []
     for meta, path in zip(fields[:-1:2], fields[1::2], strict=True):
         _, mode, _, blob, status = meta.split(b" ")

@@ -33,10 +33,9 @@ class Changes:
     def admit(self, submission: Submission, base: Sha) -> None:
         """Read what a new submission's commits hold, against the trunk that it met."""
         entry = (submission.change, submission.revision)
-        commits = merge.commits_between(self._repository.git, base, submission.head)
+        commits, paths = merge.read_change(self._repository.git, base, submission.head)
         below = tuple(self._heads[commit] for commit in commits if commit in self._heads and commit != submission.head)
         self._heads.setdefault(submission.head, entry)
-        paths = merge.changed_paths(self._repository.git, base, submission.head)
         self._contents[entry] = Content(paths, tuple(other for other in below if other[0] != submission.change))
 
     def content(self, submission: Submission, base: Sha) -> Content:

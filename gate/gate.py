@@ -25,7 +25,7 @@ from ci.workers import Workers
 from gate import config, text
 from gate.candidates import Candidates, Material
 from gate.changes import Changes
-from gate.config import CONFIG_NAME, Config
+from gate.config import Config
 from gate.feed import Feed
 from gate.journal import Journal
 from gate.land import land, recover
@@ -289,7 +289,7 @@ class Gate:
     # --- policy and snapshot ------------------------------------------------------------------------------------------
 
     def _config_at(self, commit: Sha) -> Config | tuple[config.Problem, ...]:
-        blob = self.repository.look(f"{commit}:{CONFIG_NAME}")
+        blob = self.repository.config_blob(commit)
         if blob not in self._configs:
             self._configs[blob] = config.load(self.repository.git, commit)
         return self._configs[blob]
@@ -424,7 +424,17 @@ class Gate:
             return cause
         wanted = set(cause.paths)
         # No path limit: git would simplify the history by it, and pass over a landing whose tree is its change's own.
-        asked = ("log", "-z", "-n", "500", "--format=%x01%H", "--first-parent", "--diff-merges=first-parent", "--name-only")
+        asked = (
+            "log",
+            "--no-show-signature",
+            "-z",
+            "-n",
+            "500",
+            "--format=%x01%H",
+            "--first-parent",
+            "--diff-merges=first-parent",
+            "--name-only",
+        )
         told = self.repository.git.run(*asked, "--end-of-options", f"{newest.head}..{self.state.trunk}", "--").out
         for landing in told.split(b"\1")[1:]:
             commit, _, paths = os.fsdecode(landing).partition("\0")

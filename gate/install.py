@@ -23,6 +23,7 @@ _SETTINGS = (
     ("core.logAllRefUpdates", "true"),
     ("gc.auto", "0"),
     ("receive.autogc", "false"),
+    ("receive.fsckObjects", "true"),  # refuses crafted trees with names such as .. and .git
 )
 _ROUTES = "receive.procReceiveRefs"
 _HIDDEN = ("refs/changes", "refs/gate")

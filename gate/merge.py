@@ -86,6 +86,29 @@ def changed_paths(git: Git, base: Sha, head: Sha) -> frozenset[str]:
     return frozenset().union(*(_paths(git.run("diff-tree", *flags, each, head).out) for each in bases))
 
 
+def read_change(git: Git, base: Sha, head: Sha) -> tuple[tuple[Sha, ...], frozenset[str]]:
+    """The commits of a change, newest first, and the paths that any of them touches.
+
+    One call of git where no commit is a merge; the paths then are those of changed_paths and such as were touched and put
+    back. A merge may undo what its parents did without a path of its own, so with merges changed_paths is asked as well.
+    """
+    flags = ("--name-only", "--no-renames", "--no-relative", "--ignore-submodules=none", "--root", "--diff-merges=off")
+    mark = os.urandom(16).hex()  # no file name can be taken for it
+    told = git.run(
+        "log", "--no-show-signature", "-z", f"--format={mark}%H %P", *flags, "--end-of-options", f"{base}..{head}", "--"
+    ).out
+    commits: list[Sha] = []
+    paths: set[str] = set()
+    has_merge = False
+    for one in told.split(mark.encode())[1:]:
+        header, _, names = one.partition(b"\0")
+        commit, *parents = header.decode().split()
+        commits.append(Sha(commit))
+        has_merge |= len(parents) > 1
+        paths |= _paths(names.removeprefix(b"\n"))
+    return tuple(commits), frozenset(paths) | (changed_paths(git, base, head) if has_merge else frozenset())
+
+
 def commits_between(git: Git, base: Sha, head: Sha, exclude: Sequence[Sha] = ()) -> tuple[Sha, ...]:
     """Commits of head that neither base nor the excluded ones have, parents before children."""
     not_these = [f"^{each}" for each in (base, *exclude)]
@@ -278,7 +301,7 @@ def _write_commit(
     if encoding:
         lines.append(b"encoding " + encoding)
     raw = b"\n".join(lines) + b"\n\n" + message
-    return Sha(place.git.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).text)
+    return place.git.store_commit(raw)
 
 
 def _write_signed(place: _Place, tree: Sha, parents: Sequence[Sha], author: bytes, message: bytes, encoding: bytes) -> Sha:

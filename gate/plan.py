@@ -34,7 +34,7 @@ from gate.model import (
     Why,
 )
 
-LOOKAHEAD = 200  # proposals considered in one plan; those behind have no worker to wait for
+LOOKAHEAD = 200  # undecided proposals considered in one plan; those behind have no worker to wait for
 BUILDS_AT_ONCE = 16  # candidates merged before the next plan, so that events never wait long for an answer
 INFRASTRUCTURE_TRIES = 3  # runs that failed through no fault of the change, before a person is asked
 INFRASTRUCTURE_PAUSE_S = 5.0  # before the second try; doubled before each one after it
@@ -50,8 +50,11 @@ def plan(snapshot: Snapshot, now: float, policy: "Policy | None" = None) -> Plan
     draft = _Draft(view)
     for change in view.queue:
         draft.refuse_hopeless(change)
-    for proposal, _ in zip((policy or optimistic)(view), range(LOOKAHEAD), strict=False):
-        draft.consider(proposal)
+    undecided = 0
+    for proposal in (policy or optimistic)(view):
+        undecided += draft.consider(proposal)
+        if undecided >= LOOKAHEAD:
+            break
     draft.land()
     draft.start_and_cancel()
     return draft.plan()
@@ -68,6 +71,18 @@ class Proposal:
 Policy = Callable[["View"], Iterable[Proposal]]
 
 
+class Objection(Enum):
+    """Why the core pays no attention to a proposal."""
+
+    OTHER_TRUNK = "it is not based on trunk"
+    NOT_WAITING = "it holds a change, or a revision, that does not wait"
+    NOT_LAST = "the change is not its last one"
+    TWICE = "it holds a change twice"
+    MAY_NOT_RUN = "it holds a change whose checks nobody has allowed to run"
+    DEPENDENCY_MISSING = "it holds a change without one that this depends on"
+    ANSWERED = "the change is refused, or ready to land, already"
+
+
 class Standing(Enum):
     """What is known of a candidate, worst first."""
 
@@ -81,13 +96,23 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A candidate's standing, with the needs that make it so. again_at: when a pause before the next try is over."""
+    """A candidate's standing, with the needs that make it so.
+
+    open: may be run now, or is. paused: could not be run, and is tried again later; stuck: so often that a person is asked.
+    again_at: when the first of these pauses is over.
+    """
 
     standing: Standing
     red: tuple[tuple[Need, Result], ...] = ()
     open: tuple[Need, ...] = ()
+    paused: tuple[tuple[Need, Result], ...] = ()
     stuck: tuple[tuple[Need, Result], ...] = ()
     again_at: float | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Those behind it are better off without it: it is not going to land as things stand."""
+        return self.standing in (Standing.UNMERGED, Standing.RED, Standing.STUCK)
 
 
 # --- the view: questions about one snapshot ---------------------------------------------------------------------------
@@ -102,8 +127,9 @@ class View:
         self.queue = tuple(_in_order(snapshot.changes))
         self.waiting = {change.id: change for change in self.queue}
         self.running = {run.key for run in snapshot.running}
+        self._tangled = self._find_tangled()
 
-    def is_hopeless(self, change: Change) -> tuple[Reason, ...]:
+    def hopelessness(self, change: Change) -> tuple[Reason, ...]:
         """Reasons to refuse without any run; empty when there is none."""
         gone = (
             Reason(Why.DEPENDENCY_GONE, change=needed, detail=self._fate(needed))
@@ -111,7 +137,9 @@ class View:
             if needed not in self.waiting and self.snapshot.decided.get(needed) is not Verdict.LANDED
         )
         circle = (
-            [Reason(Why.DEPENDENCY_GONE, change=change.id, detail="it depends on itself")] if self._in_circle(change) else []
+            [Reason(Why.DEPENDENCY_GONE, change=change.id, detail="it depends on itself")]
+            if self._is_in_circle(change)
+            else []
         )
         return (*change.broken, *gone, *circle)
 
@@ -119,7 +147,17 @@ class View:
         verdict = self.snapshot.decided.get(change)
         return "it does not exist" if verdict is None else f"it was {verdict.value}"
 
-    def _in_circle(self, change: Change) -> bool:
+    def _find_tangled(self) -> frozenset[ChangeId]:
+        """Changes that depend on each other in a circle, and those that depend on such: all that cannot be put in order."""
+        settled: set[ChangeId] = set()
+        for change in self.queue:
+            if all(needed in settled or needed not in self.waiting for needed in change.depends):
+                settled.add(change.id)
+        return frozenset(self.waiting.keys() - settled)
+
+    def _is_in_circle(self, change: Change) -> bool:
+        if change.id not in self._tangled:
+            return False
         seen: set[ChangeId] = set()
         stack = list(change.depends)
         while stack:
@@ -143,35 +181,55 @@ class View:
     def assess_needs(self, needs: Iterable[Need], red_from: float) -> Assessment:
         red: list[tuple[Need, Result]] = []
         unknown: list[Need] = []
+        paused: list[tuple[Need, Result]] = []
         stuck: list[tuple[Need, Result]] = []
         pauses: list[float] = []
         for need in needs:
             evidence = self.snapshot.evidence.get(need.key, _NOTHING)
             if evidence.green is not None and evidence.green.is_green_at(self.now, need.check.max_age_s):
                 continue
-            if evidence.red is not None and evidence.red.finished_at >= red_from:
+            if evidence.red is not None and evidence.red.finished_at >= max(red_from, _finished_at(evidence.green)):
                 red.append((need, evidence.red))
                 continue
             tries = [result for result in evidence.attempts if result.finished_at >= red_from]
             again_at = _next_try_at(tries)
             if need.key in self.running or again_at <= self.now:
                 unknown.append(need)
-            elif len(tries) >= INFRASTRUCTURE_TRIES:
-                stuck.append((need, tries[-1]))
-                pauses.append(again_at)
             else:
+                (stuck if len(tries) >= INFRASTRUCTURE_TRIES else paused).append((need, tries[-1]))
                 pauses.append(again_at)
         standing = (
-            Standing.RED if red else Standing.STUCK if stuck else Standing.UNKNOWN if unknown or pauses else Standing.GREEN
+            Standing.RED if red else Standing.STUCK if stuck else Standing.UNKNOWN if unknown or paused else Standing.GREEN
         )
-        return Assessment(standing, tuple(red), tuple(unknown), tuple(stuck), min(pauses, default=None))
+        return Assessment(standing, tuple(red), tuple(unknown), tuple(paused), tuple(stuck), min(pauses, default=None))
 
-    def entry_of(self, change: ChangeId) -> Entry | None:
-        found = self.waiting.get(change)
-        return None if found is None else found.entry
+    def objection(self, proposal: Proposal) -> Objection | None:
+        """What the rule has against testing, judging or landing a proposal at all; None: nothing."""
+        candidate = proposal.candidate
+        if candidate.base != self.snapshot.trunk:
+            return Objection.OTHER_TRUNK
+        if not candidate.entries or candidate.entries[-1] != proposal.change.entry:
+            return Objection.NOT_LAST
+        before: set[ChangeId] = set()
+        for id_, revision in candidate.entries:
+            change = self.waiting.get(id_)
+            if change is None or change.revision != revision:
+                return Objection.NOT_WAITING
+            if id_ in before:
+                return Objection.TWICE
+            if not change.may_run:
+                return Objection.MAY_NOT_RUN
+            if any(needed in self.waiting and needed not in before for needed in change.depends):
+                return Objection.DEPENDENCY_MISSING
+            before.add(id_)
+        return None
 
 
 _NOTHING = Evidence()
+
+
+def _finished_at(result: Result | None) -> float:
+    return 0.0 if result is None else result.finished_at
 
 
 def _next_try_at(tries: list[Result]) -> float:
@@ -189,20 +247,18 @@ def _in_order(changes: Iterable[Change]) -> Iterator[Change]:
     place = {id_: (change.priority.rank, index) for index, (id_, change) in enumerate(by_id.items())}
     done: set[ChangeId] = set()
     for first in sorted(by_id, key=place.__getitem__):
-        stack = [first]
+        stack = {} if first in done else {first: None}  # a dict: a set with an order
         while stack:
+            id_ = next(reversed(stack))
             ahead = [
-                needed
-                for needed in by_id[stack[-1]].depends
-                if needed in by_id and needed not in done and needed not in stack
+                needed for needed in by_id[id_].depends if needed in by_id and needed not in done and needed not in stack
             ]
             if ahead:
-                stack.append(min(ahead, key=place.__getitem__))
+                stack[min(ahead, key=place.__getitem__)] = None
                 continue
-            id_ = stack.pop()
-            if id_ not in done:
-                done.add(id_)
-                yield by_id[id_]
+            del stack[id_]
+            done.add(id_)
+            yield by_id[id_]
 
 
 # --- the policy --------------------------------------------------------------------------------------------------------
@@ -212,20 +268,21 @@ def optimistic(view: View) -> Iterator[Proposal]:
     """Each change on top of those ahead that it could meddle with, all of them assumed to land.
 
     Two changes meddle with each other when a required check has inputs among the paths of both, when they touch the same
-    path, or when one depends on the other; independent changes are tested side by side. A change that is red or does not
-    merge is assumed to leave, so those behind it are tested without it.
+    path, or when one depends on the other; independent changes are tested side by side. A change that is red, cannot be
+    tested or does not merge is assumed to leave, so those behind it are tested without it.
     """
     ahead = _Ahead(view)
-    for change in sorted(view.queue, key=lambda change: bool(change.holds)):  # held ones (drafts) only after all others
-        if view.is_hopeless(change) or not change.may_run:
+    is_closed = view.snapshot.closed is not None
+    # What mends a closed trunk comes first, for nothing ahead of it could land; held ones (drafts) after all others.
+    for change in sorted(view.queue, key=lambda change: (bool(change.holds), is_closed and not change.mends_gate)):
+        if view.hopelessness(change) or not change.may_run:
             continue
         meddling = ahead.meddling_with(change)
         if meddling is None:
             continue  # it depends on a change that is not going to land as things stand
         candidate = Candidate(view.snapshot.trunk, (*ahead.entries(meddling), change.entry))
         yield Proposal(change, candidate)
-        leaves = view.assess(candidate, change.evidence_from).standing in (Standing.RED, Standing.UNMERGED)
-        if not leaves and not change.holds:
+        if not change.holds and not view.assess(candidate, change.evidence_from).leaves:
             ahead.add(change, meddling)
 
 
@@ -286,6 +343,7 @@ class _Draft:
     view: View
     refusals: dict[ChangeId, Refuse] = field(default_factory=dict)
     holds: dict[ChangeId, tuple[Reason, ...]] = field(default_factory=dict)
+    waits: dict[ChangeId, tuple[Need, ...]] = field(default_factory=dict)  # what each change has yet to see run
     builds: dict[Candidate, None] = field(default_factory=dict)
     wants: dict[InputKey, Start] = field(default_factory=dict)
     ready: dict[ChangeId, Proposal] = field(default_factory=dict)
@@ -297,11 +355,13 @@ class _Draft:
     # verdicts
 
     def refuse_hopeless(self, change: Change) -> None:
-        if reasons := self.view.is_hopeless(change):
+        if reasons := self.view.hopelessness(change):
             self.refusals[change.id] = Refuse(change.id, change.revision, reasons)
 
-    def consider(self, proposal: Proposal) -> None:
-        """Build, test, judge or hold one proposal."""
+    def consider(self, proposal: Proposal) -> bool:
+        """Build, test, judge or hold one proposal. True: it is undecided, so that a worker or a landing may be for it."""
+        if self.objection(proposal) is not None:
+            return False
         change, candidate = proposal.change, proposal.candidate
         assessment = self.view.assess(candidate, change.evidence_from)
         if assessment.again_at is not None:
@@ -318,7 +378,7 @@ class _Draft:
                 self._hold(change, *(_stuck(need, result) for need, result in assessment.stuck))
             case Standing.UNKNOWN:
                 self._want_all(proposal, assessment)
-                self._hold(change, *(Reason(Why.WAITS_FOR_CHECK, check=need.check.name) for need in assessment.open))
+                self._wait(change, assessment)
             case Standing.GREEN if change.holds:
                 self._hold(change)
             case Standing.GREEN:
@@ -327,6 +387,12 @@ class _Draft:
                 else:
                     undecided = next(entry[0] for entry in candidate.entries if entry[0] not in self.ready)
                     self._hold(change, Reason(Why.WAITS_FOR_CHANGE, change=undecided))
+        return not assessment.leaves
+
+    def objection(self, proposal: Proposal) -> Objection | None:
+        if proposal.change.id in self.refusals or proposal.change.id in self.ready:
+            return Objection.ANSWERED
+        return self.view.objection(proposal)
 
     def _build(self, proposal: Proposal) -> None:
         """Merge the candidate, unless a run for its last form is still under way and there is nothing to learn yet.
@@ -338,15 +404,39 @@ class _Draft:
         earlier = self.view.snapshot.built.get(change.id)
         if earlier is not None and self._is_same_past(earlier, candidate):
             was = self.view.assess(earlier, change.evidence_from)
-            if was.standing is Standing.UNKNOWN and all(need.key in self.view.running for need in was.open):
-                self._hold(change, *(Reason(Why.WAITS_FOR_CHECK, check=need.check.name) for need in was.open))
+            if was.standing is Standing.UNKNOWN and was.open and all(need.key in self.view.running for need in was.open):
+                self._wait(change, was)
                 return
-        has_worker = len(self.wants) + len(self.builds) < self._free_workers() + 1
-        if len(self.builds) < BUILDS_AT_ONCE and (has_worker or not change.touches):
-            self.builds[candidate] = None
-            self._hold(change, Reason(Why.WAITS_FOR_CHECK, detail="being merged"))
-        else:
+        # What is ready now was green as soon as it was merged, or nearly so: the next ones may well be, too.
+        unstarted = sum(key not in self.view.running for key in self.wants)
+        has_worker = unstarted + len(self.builds) < self._free_workers() + 1 + 4 * len(self.ready)
+        if len(self.builds) >= BUILDS_AT_ONCE or not (has_worker or not change.touches):
             self._hold(change, Reason(Why.WAITS_FOR_WORKER))
+        elif (obstacle := self._ask(candidate)) is not None:
+            self._hold(change, Reason(Why.WAITS_FOR_CHANGE, change=obstacle))
+        else:
+            self._hold(change, Reason(Why.WAITS_FOR_CHECK, detail="being merged"))
+
+    def _ask(self, candidate: Candidate) -> ChangeId | None:
+        """Have a candidate merged; or the change in it that is known not to go on top of those before it.
+
+        When a change before the last one does not merge, nothing is learned of the candidate itself, and asking for it would
+        never end. So its shortest unknown part is asked for as well: something is always learned.
+        """
+        merges = self.view.snapshot.merges
+        self.builds[candidate] = None
+        if isinstance(merges.get(candidate.parent), Merged) or candidate.parent in self.builds:
+            return None
+        for count in range(1, len(candidate.entries)):
+            part = Candidate(candidate.base, candidate.entries[:count])
+            outcome = merges.get(part)
+            if isinstance(outcome, Unmerged):
+                del self.builds[candidate]
+                return part.entries[-1][0]
+            if outcome is None:
+                self.builds[part] = None
+                break
+        return None
 
     def _is_same_past(self, earlier: Candidate, candidate: Candidate) -> bool:
         decided = self.view.snapshot.decided
@@ -365,7 +455,9 @@ class _Draft:
         elif alone not in self.view.snapshot.merges:
             self.builds[alone] = None
             self._hold(change, Reason(Why.WAITS_FOR_CHECK, detail="being merged"))
-        elif isinstance(by_itself := self.view.snapshot.merges[alone], Unmerged) and not change.depends:
+        elif isinstance(by_itself := self.view.snapshot.merges[alone], Unmerged) and self.view.waiting.keys().isdisjoint(
+            change.depends
+        ):
             self._refuse(change, by_itself.reason)
         else:
             blocker = self._blocker(candidate, outcome.reason)
@@ -386,34 +478,37 @@ class _Draft:
         """
         change, candidate = proposal.change, proposal.candidate
         parent = candidate.parent
-        control = self.view.snapshot.merges.get(parent)
-        if control is None:
-            self.builds[parent] = None
-            self._hold(change, Reason(Why.WAITS_FOR_CHECK, detail="looking whether it is red without the change"))
-            return
         if parent.entries:
             self._hold(
                 change, Reason(Why.WAITS_FOR_CHANGE, change=parent.entries[-1][0], check=assessment.red[0][0].check.name)
             )
             return
-        if isinstance(control, Unmerged):  # trunk itself has no such commit any more; the next snapshot has another trunk
-            self._hold(change, Reason(Why.WAITS_FOR_CHECK, detail=control.reason.detail))
+        control = self.view.snapshot.merges.get(parent)
+        if control is None:
+            self.builds[parent] = None
+            self._hold(change, Reason(Why.WAITS_FOR_CHECK, detail="looking whether it is red without the change"))
             return
+        assert isinstance(control, Merged)  # trunk itself has nothing to merge
         theirs = {need.check.name: need for need in control.needs}
-        red_from = max(self.view.now - RED_TRUNK_RECHECK_S, change.retried_at)
         at_fault: list[Reason] = []
         waits: list[Reason] = []
+        wants: list[tuple[Need, Candidate, str]] = []
         for need, result in assessment.red:
             base = theirs.get(need.check.name)
             if base is None:  # the change brought the check along
                 at_fault.append(_red(need, result))
                 continue
-            without = self.view.assess_needs((base,), red_from)
+            without = self.view.assess_needs((base,), max(self.view.now - RED_TRUNK_RECHECK_S, change.retried_at))
             if without.again_at is not None:
                 self.moments.append(without.again_at)
             match without.standing:
-                case Standing.GREEN if base.key != need.key:
+                case Standing.GREEN if not self._was_red_since(base, result):
                     at_fault.append(_red(need, result))
+                case Standing.GREEN:
+                    wants.append(
+                        (need, candidate, f"change {change.id}, once more: trunk was red, too, and is not any more")
+                    )
+                    waits.append(Reason(Why.WAITS_FOR_CHECK, check=need.check.name, detail="again, for trunk was red, too"))
                 case Standing.RED:
                     waits.append(
                         Reason(
@@ -424,12 +519,19 @@ class _Draft:
                 case Standing.STUCK:
                     waits.append(_stuck(base, without.stuck[0][1]))
                 case _:
-                    self._want(base, parent, "is it red without the change?")
+                    wants.append((base, parent, "is it red without the change?"))
                     waits.append(Reason(Why.WAITS_FOR_CHECK, check=need.check.name, detail="on trunk without the change"))
         if at_fault:
             self._refuse(change, *at_fault)
-        else:
-            self._hold(change, *waits)
+            return
+        for want in wants:
+            self._want(*want)
+        self._hold(change, *waits)
+
+    def _was_red_since(self, base: Need, result: Result) -> bool:
+        """The check has said both of trunk, and green only after ``result``: what made trunk red may have made this red."""
+        evidence = self.view.snapshot.evidence[base.key]
+        return evidence.red is not None and result.finished_at < _finished_at(evidence.green)
 
     def _refuse(self, change: Change, *reasons: Reason) -> None:
         self.refusals[change.id] = Refuse(change.id, change.revision, reasons)
@@ -437,23 +539,43 @@ class _Draft:
     def _hold(self, change: Change, *reasons: Reason) -> None:
         self.holds[change.id] = (*change.holds, *reasons)
 
+    def _wait(self, change: Change, assessment: Assessment) -> None:
+        """Hold until runs have ended; which of them are under way is known when workers have been given out."""
+        if assessment.again_at is not None:
+            self.moments.append(assessment.again_at)
+        self.waits[change.id] = assessment.open
+        self._hold(change, *(_stuck(need, result) for need, result in assessment.paused))
+
     # landing
 
     def land(self) -> None:
-        """Land everything that is ready as one candidate; what is ready one by one, when together it is not."""
-        proposals = self._let_through()
+        """Land everything that is ready as one candidate; the first of it alone, when together it is not ready."""
+        proposals = self._join(self._let_through())
         if not proposals:
             return
         train = Candidate(self.view.snapshot.trunk, tuple(proposal.change.entry for proposal in proposals))
-        for candidate in (train, proposals[0].candidate):
-            cut = self._landable(candidate)
-            if cut is not None or candidate in self.builds:
-                break
+        cut = self._landable(train)
+        if cut is None and train not in self.view.snapshot.merges:
+            self._ask(train)
+        elif cut is None:
+            cut = self._landable(proposals[0].candidate)
         if cut is not None:
             self.landing = Land(cut)
         for proposal in proposals:
             if cut is None or proposal.change.entry not in cut.entries:
                 self._hold(proposal.change, Reason(Why.WAITS_FOR_CHECK, detail="green, about to land"))
+
+    def _join(self, ready: list[Proposal]) -> list[Proposal]:
+        """Without those that turned out not to merge on top of the others, though no path and no check told of it."""
+        chosen: dict[Entry, Proposal] = {}
+        for proposal in ready:
+            joint = Candidate(self.view.snapshot.trunk, (*chosen, proposal.change.entry))
+            has_all = all(entry in chosen for entry in proposal.candidate.entries[:-1])
+            if has_all and not isinstance(self.view.snapshot.merges.get(joint), Unmerged):
+                chosen[proposal.change.entry] = proposal
+            else:
+                self._hold(proposal.change, Reason(Why.WAITS_FOR_CHANGE, change=next(reversed(chosen))[0]))
+        return list(chosen.values())
 
     def _let_through(self) -> list[Proposal]:
         """What is ready and not kept out by a closed trunk, nor on top of a change that is."""
@@ -469,15 +591,12 @@ class _Draft:
         return list(through.values())
 
     def _landable(self, candidate: Candidate) -> Candidate | None:
-        """The candidate, or with every_commit its longest prefix, if the rule holds for it. Asks for what is not merged."""
-        prefixes = [Candidate(candidate.base, candidate.entries[: count + 1]) for count in range(len(candidate.entries))]
-        judged = prefixes if self.view.snapshot.every_commit else prefixes[-1:]
+        """The candidate, or with every_commit its longest prefix, if the rule holds for it."""
+        shortest = 1 if self.view.snapshot.every_commit else len(candidate.entries)
         found: Candidate | None = None
-        for prefix in judged:
-            standing = self.view.assess(prefix).standing
-            if standing is Standing.UNBUILT:
-                self.builds[prefix] = None
-            if standing is not Standing.GREEN:
+        for count in range(shortest, len(candidate.entries) + 1):
+            prefix = Candidate(candidate.base, candidate.entries[:count])
+            if self.view.assess(prefix).standing is not Standing.GREEN:
                 break
             found = prefix
         return found
@@ -486,6 +605,7 @@ class _Draft:
 
     def _want_all(self, proposal: Proposal, assessment: Assessment) -> None:
         undecided = {need.check.name for need in assessment.open}
+        undecided |= {need.check.name for need, _ in (*assessment.paused, *assessment.stuck)}
         for need in assessment.open:
             if undecided.isdisjoint(need.check.needs):
                 self._want(need, proposal.candidate, f"change {proposal.change.id}")
@@ -508,9 +628,16 @@ class _Draft:
         ]
         free = self.view.snapshot.workers - len(self.view.snapshot.running) + len(self.cancels)
         waiting = [start for key, start in self.wants.items() if key not in self.view.running]
+        if self.landing is not None:  # of the old trunk only the last candidate of each change is kept, see Snapshot
+            waiting = [start for start in waiting if self._is_kept(start.candidate)]
+            self.builds.clear()
         self.starts = waiting[: max(0, free)]
 
+    def _is_kept(self, candidate: Candidate) -> bool:
+        return bool(candidate.entries) and self.view.snapshot.built.get(candidate.entries[-1][0]) == candidate
+
     def plan(self) -> Plan:
+        self._tell_waits()
         for change in self.view.queue:
             if change.id not in self.holds and change.id not in self.refusals and change.id not in self.ready:
                 self.holds[change.id] = change.holds or self._not_considered(change)
@@ -524,6 +651,16 @@ class _Draft:
         ]
         later = [moment for moment in self.moments if moment > self.view.now]
         return Plan(tuple(decisions), min(later, default=None))
+
+    def _tell_waits(self) -> None:
+        """Now that workers have been given out: which runs a change waits for, or else that it waits for a worker."""
+        under_way = self.view.running | {start.key for start in self.starts}
+        for id_, needs in self.waits.items():
+            runs = tuple(Reason(Why.WAITS_FOR_CHECK, check=need.check.name) for need in needs if need.key in under_way)
+            if needs and not runs:
+                runs = (Reason(Why.WAITS_FOR_WORKER),)
+            if id_ in self.holds:
+                self.holds[id_] += runs
 
     def _not_considered(self, change: Change) -> tuple[Reason, ...]:
         blocked = next((needed for needed in change.depends if needed in self.view.waiting), None)

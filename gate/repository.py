@@ -2,11 +2,14 @@
 
 import pwd
 from pathlib import Path
+from typing import NoReturn
 
-from ci.errors import UserError
+from ci.errors import Unavailable, UserError
 from ci.git import ServerGit, require_git
 from ci.model import RefName, Sha
+from gate.config import CONFIG_NAME
 
+NAMES_KEPT = 10_000
 GATE_FOLDER = "gate"
 PLAN_FILE = "plan.json"  # what the daemon last planned for each waiting change; derived
 SUBMISSIONS = RefName("refs/gate/submissions")
@@ -24,6 +27,7 @@ class Repository:
         self.git = ServerGit(self.git_dir)
         self.trunk = RefName(self.git.run("symbolic-ref", "HEAD").text)
         self.folder = self.git_dir / GATE_FOLDER
+        self._names: dict[str, Sha | None] = {}
         self.owner = pwd.getpwuid(self.git_dir.stat().st_uid).pw_name
 
     @property
@@ -54,7 +58,23 @@ class Repository:
         return self.folder / log
 
     def tree_of(self, commit: Sha) -> Sha:
-        return Sha(self.git.header(f"{commit}^{{tree}}") or "")
+        """Raises Unavailable when there is no such commit."""
+        return self._named(f"{commit}^{{tree}}") or self._gone(commit)
+
+    def config_blob(self, commit: Sha) -> Sha | None:
+        """Id of a commit's gate.toml; None when it has none."""
+        return self._named(f"{commit}:{CONFIG_NAME}")
+
+    def _named(self, name: str) -> Sha | None:
+        """What a name that begins with an object id leads to: for ever the same, so it is asked once."""
+        if name not in self._names:
+            if len(self._names) > NAMES_KEPT:
+                self._names.clear()
+            self._names[name] = self.git.header(name)
+        return self._names[name]
+
+    def _gone(self, commit: Sha) -> NoReturn:
+        raise Unavailable(f"{self.git_dir} has no commit {commit}: objects are missing, see 'git fsck'")
 
     def look(self, ref: str) -> Sha | None:
         """Where a ref points now; None when it does not exist."""

@@ -153,14 +153,16 @@ def _serve(path: Path, clock: Callable[[], float]) -> Served:
 
 def _lock(repository: Repository) -> int:
     handle = os.open(repository.folder / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UserError(
-            f"another 'gate serve' has {repository.git_dir} already: stop it first, or leave this one out"
-        ) from None
-    return handle
+    for pause_s in (*([0.05] * 10), None):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause_s is not None:
+                time.sleep(pause_s)  # a hook that asks whether a daemon runs holds the lock for a moment
+        else:
+            return handle
+    os.close(handle)
+    raise UserError(f"another 'gate serve' has {repository.git_dir} already: stop it first, or leave this one out")
 
 
 def _open_wake(folder: Path) -> int:

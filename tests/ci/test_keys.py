@@ -23,17 +23,16 @@ EVERYTHING = Check(CheckName("everything"), "make")
 HISTORY = Check(CheckName("history"), "make", git=True)
 
 
-class CountingGit:
+class CountingGit(PlainGit):
     """A real door that counts how often it is used."""
 
     def __init__(self, repository: Repository) -> None:
-        self._git = PlainGit(repository.git_dir)
-        self.git_dir = self._git.git_dir
+        super().__init__(repository.git_dir)
         self.commands: list[str] = []
 
     def run(self, *arguments: str, **options: object) -> GitEnd:
         self.commands.append(next(word for word in arguments if not word.startswith("-")))
-        return self._git.run(*arguments, **options)  # type: ignore[arg-type]
+        return super().run(*arguments, **options)  # type: ignore[arg-type]
 
 
 def door(repository: Repository) -> Git:
