@@ -15,6 +15,10 @@ from pathlib import Path
 MARK = "GATE_MARK"
 
 _POLL_S = 0.005
+_MAX_LOOKS = 20  # at a machine on which new processes never cease to come up
+_EXEC_LOOKS = 3
+_EXEC_S = 0.001  # longer than an exec shows no environment
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the kernel's include/linux/sched.h
 _GONE_WITHIN_S = 5.0
 
 
@@ -25,15 +29,33 @@ def start_ticks(pid: int) -> int | None:
 
 
 def marked(mark: Path, *, below: bool = False) -> set[int]:
-    """Living processes that carry this mark. below: or the mark of anything below this folder."""
+    """Living processes that carry this mark. below: or the mark of anything below this folder.
+
+    Looks again at processes that came up meanwhile (a parent that is gone by now may have left a child) and at those that
+    show no environment yet, as between the two halves of an exec.
+    """
     end = b"/" if below else b"\0"
     wanted = f"{MARK}=".encode() + os.fsencode(mark) + end
+    looks_left: dict[int, int] = {}
     found = set()
-    for pid in _pids():
-        with suppress(OSError):  # gone since, or somebody else's
-            if wanted in Path(f"/proc/{pid}/environ").read_bytes():
+    for _ in range(_MAX_LOOKS):
+        open_ones = [pid for pid in _pids() if looks_left.get(pid, _EXEC_LOOKS)]
+        if not open_ones:
+            break
+        for pid in open_ones:
+            environment = _read(f"/proc/{pid}/environ")
+            looks_left[pid] = looks_left.get(pid, _EXEC_LOOKS) - 1 if environment == b"" and _may_be_starting(pid) else 0
+            if environment and wanted in environment:
                 found.add(pid)
+        if any(looks_left[pid] for pid in open_ones):
+            time.sleep(_EXEC_S)
     return found
+
+
+def _may_be_starting(pid: int) -> bool:
+    """No zombie, and no thread of the kernel: those never have an environment."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] not in "ZX" and not int(fields[6]) & _KERNEL_THREAD
 
 
 def family(leader: int) -> set[int]:
@@ -88,8 +110,22 @@ def _pids() -> list[int]:
 
 def _stat(pid: int) -> list[str] | None:
     """Fields of /proc/PID/stat from the third (state) on: the second holds the name, with any bytes in it."""
+    raw = _read(f"/proc/{pid}/stat")
+    return raw.rpartition(b")")[2].decode().split() if raw else None
+
+
+def _read(path: str) -> bytes | None:
+    """Content of a file under /proc; None when its process is gone or somebody else's. A plain run reads hundreds."""
     try:
-        raw = Path(f"/proc/{pid}/stat").read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-    return raw.rpartition(b")")[2].decode().split()
+    parts = []
+    try:
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return b"".join(parts)

@@ -208,9 +208,7 @@ class _WarmTree:
         before = self._settled_at()
         self._settled.unlink(missing_ok=True)
         try:
-            if before is None or not self._is_written_alike(before, commit):
-                self._begin_anew()
-            elif not self._is_cleared(before, env):
+            if before is None or not self._is_written_alike(before, commit) or not self._is_cleared(before, env):
                 self._begin_anew()
             self._check_out(commit, env)
         except GitFailed as failed:
@@ -253,7 +251,7 @@ class _WarmTree:
         return True
 
     def _clear_blind_spots(self, before: Sha, env: Mapping[str, str]) -> None:
-        """Remove what ``git clean`` does not look at: anything named .git, pipes, sockets, what is in submodules' folders."""
+        """Remove what ``git clean`` does not look at: anything named .git, pipes, sockets, submodule folders."""
         for odd in list(_unseen_by_git(self.folder)):
             remove_tree(odd)
         for line in self._git.run("ls-tree", "-r", "-d", "-z", "--full-tree", before, env=env).out.split(b"\0")[:-1]:

@@ -134,6 +134,7 @@ def test_deep_nesting_is_refused_before_it_costs_anything(tmp_path: Path, depth:
     [
         ("<testsuite><testcase name='a'>", "no XML"),  # the tool was killed while it wrote
         ("<html/>", "root element is 'html'"),
+        ("<!DOCTYPE testsuite><testsuite/>", "document type declaration"),
         ("not xml", "no XML"),
         ("<testsuite>&nbsp;</testsuite>", "no XML"),
     ],

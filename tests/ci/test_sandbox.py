@@ -118,7 +118,7 @@ def serve_once(listening: socket.socket) -> None:
         connection.sendall(b"hello")
 
 
-FETCH_TEXT = "import socket, sys; print(socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(9))"
+FETCH_TEXT = "import socket, sys; print(socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5).recv(9))"
 FETCH = f'{sys.executable} -c "{FETCH_TEXT}" '
 
 

@@ -126,6 +126,7 @@ def test_runs_beyond_the_workers_wait_and_can_be_cancelled_there(bare: Repositor
     ends = [shop.next_end() for _ in range(3)]
     shop.workers.close()
     assert [(end.request.run, end.outcome) for end in ends] == [("first", None), ("second", None), ("third", Outcome.GREEN)]
+    assert ends[1].reason == "cancelled before it began"
 
 
 def test_close_ends_what_runs_and_reports_it(shop: Shop) -> None:
