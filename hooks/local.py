@@ -36,6 +36,7 @@ from hooks.staged import SUBMODULE, Staged, ask_git
 
 EXIT_GREEN, EXIT_RED, EXIT_UNAVAILABLE = 0, 1, 4
 
+_SIGNAL_SEEN_WITHIN_S = 0.2
 _LOGS_KEPT_S = 7 * 86400.0
 _RESULTS_KEPT_S = 30 * 86400.0
 
@@ -325,13 +326,19 @@ class _Session:
             waiting = [job for job in waiting if job.check.name not in done]
             if known or not running:
                 continue  # what is known now may have made others ready
-            job, end = self._ends.get()
+            job, end = self._next_end()
             running -= 1
             if isinstance(end, BaseException):
                 raise end
             report = self._judged(job, end, agrees=agrees)
             done[report.check] = report
             yield report
+
+    def _next_end(self) -> tuple[Job, RunEnd | BaseException]:
+        while True:
+            # A signal that comes between Python's look for signals and the wait itself is only seen after the wait.
+            with suppress(queue.Empty):
+                return self._ends.get(timeout=_SIGNAL_SEEN_WITHIN_S)
 
     def _kept_results(self, jobs: Sequence[Job], *, agrees: bool) -> dict[CheckName, Result]:
         """The green result that spares each job its run, where there is one."""

@@ -589,12 +589,13 @@ def test_an_interrupted_check_leaves_no_process(clone: Clone, tmp_path: Path, nu
     os.mkfifo(fifo)
     clone.rule(f'[[check]]\nname = "slow"\ncommand = "echo $$ > {fifo}; exec sleep 1000"\nstage = "pre-commit"\n')
     clone.stage({"src/a.py": "A\n"})
-    process = subprocess.Popen(
-        [GATE, "check"], cwd=clone.path, env=git_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    sleeper = int(fifo.read_text())
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    with subprocess.Popen([GATE, "check"], cwd=clone.path, env=git_env(), stderr=subprocess.PIPE) as process:
+        sleeper = int(fifo.read_text())
+        process.send_signal(number)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert b"interrupted" in err
     assert not Path(f"/proc/{sleeper}").exists()
