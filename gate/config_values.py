@@ -225,13 +225,11 @@ def _glob(value: Any, complain: Complain) -> str:
 def _glob_problem(pattern: str) -> str:
     """What is wrong with a gitignore pattern; "" when it is fine."""
     path = pattern.removeprefix("!")
-    steps = path.split("/")
+    steps = path.removeprefix("/").split("/")  # a first / anchors at the top of the repository, as in a .gitignore
     if len(pattern) > MAX_PATTERN:
         return f"is longer than {MAX_PATTERN} characters"
     if any(step != "**" and step.count("*") > MAX_STARS for step in steps) or steps[:-1].count("**") > MAX_DEEP_STEPS:
         return "has too many stars, which would take too long to match: write several patterns"
-    if path.startswith("/"):
-        return "is absolute: patterns start at the top of the repository, so leave the first / out"
     if ".." in steps:
         return "climbs out with '..': patterns name files of the repository, from its top"
     if "." in steps:

@@ -2,8 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from pathspec import GitIgnoreSpec
-
+from ci.keys import matcher
 from gate.config import CONFIG_NAME, PathRule, Trust
 from gate.model import Reason, Why
 
@@ -46,7 +45,7 @@ def missing_approvals(
 
 
 def _touched(rule: PathRule, paths: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(GitIgnoreSpec.from_lines(rule.paths).match_files(paths)))
+    return tuple(sorted(filter(matcher(rule.paths), paths)))
 
 
 def may_approve(trust: Trust, person: str, owner: str) -> bool:
