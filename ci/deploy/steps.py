@@ -160,11 +160,13 @@ class Steps:
                 _end_late(watched, now)
 
     def _finish(self, descriptor: int) -> None:
-        """The process behind the descriptor is gone: settle what became of its step."""
+        """The process behind the descriptor is gone: settle what became of its step.
+
+        It counts as watched until its end can be collected: in between nobody may find us idle.
+        """
         with self._lock:
-            watched = self._watched.pop(descriptor)
+            watched = self._watched[descriptor]
         self._selector.unregister(descriptor)
-        os.close(descriptor)
         if watched.asked_to_end:
             processes.kill_until_gone(lambda: processes.family(watched.pid))
         with suppress(ChildProcessError):  # a process that an earlier controller started is not ours to reap
@@ -172,8 +174,11 @@ class Steps:
         seen = _look(watched.order.base)
         if isinstance(seen, int):  # our shim lost the claim to one that was started before it
             self._watch_process(watched.order, seen, watched.kill_at)
+            with self._lock:
+                del self._watched[descriptor]
         else:
-            self._report(_end_of(watched.order, seen))
+            self._report(_end_of(watched.order, seen), descriptor)
+        os.close(descriptor)
 
     def _watch_process(self, order: Order, pid: int, kill_at: float) -> None:
         try:
@@ -187,9 +192,11 @@ class Steps:
         self._selector.register(descriptor, selectors.EVENT_READ)
         os.eventfd_write(self._wake, 1)
 
-    def _report(self, end: StepEnd) -> None:
+    def _report(self, end: StepEnd, descriptor: int = -1) -> None:
+        """descriptor: of the process that was watched; -1: none was."""
         with self._lock:
             self._ended.append(end)
+            self._watched.pop(descriptor, None)
         self._on_end()
 
 
