@@ -7,8 +7,10 @@ in the answers of ``gate … --json`` and in the files of the servers; the exit 
 """
 
 import argparse
+import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ from stage import (
     Stage,
     finish,
     make_folder,
+    require_programs,
     wait_for,
 )
 
@@ -352,7 +355,7 @@ def deploys(scene: Scene) -> str:
     scene.tell(f"Then one that is green in every check, but needs a setting that {OLD_SERVER} never got.")
     ann.begin("currency")
     ann.edit("shop/receipt.py", "(basket.items))}", "(basket.items))} {settings['currency']}")
-    ann.commit("Receipts name the currency")
+    head = ann.commit("Receipts name the currency")
     scene.output(ann.must(SUBMIT).matching("landed"))
     bad = stage.trunk
     status = stage.wait_until_judged()
@@ -368,6 +371,12 @@ def deploys(scene: Scene) -> str:
     untouched = [target for target in WAVES[2] if not any(bad in line for line in stage.history(target))]
     scene.check("the six servers of wave three never saw it", len(untouched) == 6)
     scene.check("all ten servers have the good commit", set(stage.versions().values()) == {good})
+    scene.tell("Ann reverts it, so that trunk can be deployed again.")
+    ann.must(f"git revert --no-edit {head}")
+    scene.output(ann.must(SUBMIT).matching("green already", "landed"))
+    mended = stage.trunk
+    deploy = stage.wait_until_deployed(mended)
+    scene.check("that is on all ten servers", deploy["state"] == "good" and set(stage.versions().values()) == {mended})
     return "a mistake that no test could know was found on four servers of ten, and taken back."
 
 
@@ -528,7 +537,9 @@ def main() -> int:
     ending.add_argument("--keep", action="store_true", help="leave the gate running, to play with")
     ending.add_argument("--clean", action="store_true", help="remove the folder in the end")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the gate must not be left behind
     try:
+        require_programs()
         folder = make_folder(arguments.folder)
     except DidNotHappenError as failure:
         sys.stderr.write(f"demo: {failure}\n")
@@ -548,6 +559,10 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\ndemo: interrupted\n")
         return 130
+    except BrokenPipeError:
+        # Nobody reads any more; the interpreter's own flush at exit must not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     finally:
         code = None if is_kept else stage.stop_gate()
     if not arguments.clean:

@@ -348,6 +348,15 @@ class Person:
         return numbers.pop()
 
 
+def require_programs() -> None:
+    """Raises DidNotHappenError when the demo cannot begin."""
+    if shutil.which("git") is None:
+        raise DidNotHappenError("git is not on PATH: install it first")
+    for name in ("gate", "pre-commit", "ruff"):
+        if not (Path(sys.executable).parent / name).exists():
+            raise DidNotHappenError(f"{name} is not installed beside {sys.executable}: 'make demo' sees to that")
+
+
 def make_folder(wanted: Path | None) -> Path:
     """An empty folder for the demo. Raises DidNotHappen for one that holds what is not ours, or where a gate still runs."""
     import tempfile
