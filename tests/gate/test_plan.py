@@ -1,0 +1,809 @@
+"""What the planner does, as stories over a small symbolic world. Every turn in it is audited (fakes/queue.py)."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ci.model import Outcome, RunId
+from fakes.queue import Code, Edit, World, code
+from gate.model import (
+    Build,
+    Cancel,
+    Candidate,
+    ChangeId,
+    Decision,
+    Land,
+    Plan,
+    Priority,
+    Refuse,
+    Snapshot,
+    Start,
+    Verdict,
+    Why,
+)
+from gate.plan import (
+    INFRASTRUCTURE_PAUSE_S,
+    INFRASTRUCTURE_TRIES,
+    RED_TRUNK_RECHECK_S,
+    Objection,
+    Proposal,
+    View,
+    plan,
+)
+
+LANDED, REFUSED = Verdict.LANDED, Verdict.REFUSED
+
+
+def world(*codes_: Code, **settings: Any) -> World:
+    """Checks "a" and "b" of the files of these names, unless others are given; a file that says "bad" is red."""
+    codes = codes_ or (code("a", "a", breaks=[{"a": "bad"}]), code("b", "b", breaks=[{"b": "bad"}]))
+    return World(codes, {"a": "0", "b": "0", "c": "0", "docs": "0"}, **settings)
+
+
+def one_check(**settings: Any) -> World:
+    """One check of a and b: red with either of them bad, and when both are new."""
+    return world(code("unit", "a", "b", breaks=[{"a": "bad"}, {"b": "bad"}, {"a": "new", "b": "new"}]), **settings)
+
+
+def kinds(made: Plan) -> list[type[Decision]]:
+    return [type(decision) for decision in made.decisions]
+
+
+# --- nothing to do ----------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_queue_needs_nothing() -> None:
+    assert world().turn() == Plan()
+
+
+def test_a_queue_that_only_waits_for_its_runs_needs_nothing_more() -> None:
+    queue = world()
+    queue.push({"a": "1"})
+    made = queue.turns()
+    assert queue.whys(1) == [Why.WAITS_FOR_CHECK, Why.WAITS_FOR_CHECK]
+    assert made.look_again_at is None
+
+
+# --- one change -------------------------------------------------------------------------------------------------------
+
+
+def test_an_unbuilt_change_is_built_then_tested_then_landed() -> None:
+    queue = world()
+    queue.push({"a": "1"})
+    assert kinds(queue.turn())[0] is Build
+    assert [type(item) for item in queue.turn().decisions][:2] == [Start, Start]
+    queue.finish("a", 1)
+    queue.finish("b", 1)
+    assert kinds(queue.turn()) == [Land]
+    assert queue.verdict(1) is LANDED
+
+
+def test_a_change_whose_keys_are_green_lands_without_a_run() -> None:
+    queue = world()
+    queue.push({"a": "1"})
+    queue.settle()
+    queue.push({"a": "0"})
+    queue.settle()
+    runs = len(queue.started)
+    queue.push({"a": "1"})
+    queue.settle()
+    assert queue.verdict(3) is LANDED
+    assert len(queue.started) == runs
+
+
+def test_a_red_change_alone_is_refused_once_trunk_is_known_to_be_green() -> None:
+    queue = world()
+    queue.push({"a": "bad"})
+    queue.turns()
+    queue.finish("a", 1)
+    queue.turns()
+    assert queue.verdict(1) is None
+    queue.finish("b", 1)
+    queue.turns()
+    queue.finish("a", None)
+    queue.turns()
+    assert queue.verdict(1) is REFUSED
+    assert [(reason.why, reason.check) for reason in queue.reasons(1)] == [(Why.CHECK_RED, "a")]
+
+
+def test_a_red_change_with_an_unknown_base_gets_a_control_run_of_the_red_check_only() -> None:
+    queue = world()
+    queue.push({"a": "bad"})
+    queue.turns()
+    queue.finish("a", 1)
+    queue.finish("b", 1)
+    queue.turns()
+    assert queue.tested() == {("a", ())}
+
+
+def test_timed_out_counts_as_red() -> None:
+    queue = world()
+    queue.push({"a": "bad"})
+    queue.turns()
+    queue.finish("a", 1, Outcome.TIMED_OUT)
+    queue.settle()
+    assert queue.verdict(1) is REFUSED
+
+
+def test_nothing_to_do_is_refused_without_a_run() -> None:
+    queue = world()
+    queue.push({"a": Edit("9", "0")})
+    queue.turns()
+    assert queue.whys(1) == [Why.NOTHING_TO_DO]
+    assert not queue.started
+
+
+def test_a_conflict_with_trunk_is_refused_without_a_run() -> None:
+    queue = world()
+    queue.push({"a": Edit("9", "1")})
+    queue.turns()
+    assert (queue.verdict(1), queue.whys(1)) == (REFUSED, [Why.CONFLICT])
+    assert not queue.started
+
+
+def test_a_check_waits_for_the_checks_it_needs() -> None:
+    queue = world(code("fast", "a"), code("slow", "a", needs=("fast",)))
+    queue.push({"a": "1"})
+    queue.turns()
+    assert queue.tested() == {("fast", (1,))}
+    queue.finish("fast", 1)
+    queue.turns()
+    assert queue.tested() == {("slow", (1,))}
+
+
+def test_a_check_is_not_run_while_one_that_it_needs_cannot_be() -> None:
+    queue = world(code("fast", "a"), code("slow", "a", needs=("fast",)))
+    queue.push({"a": "1"})
+    for _ in range(INFRASTRUCTURE_TRIES):
+        queue.turns()
+        queue.finish("fast", 1, Outcome.INFRASTRUCTURE)
+        made = queue.turns()
+        assert not queue.running
+        assert made.look_again_at is not None
+        queue.now = min(made.look_again_at, queue.now + 60)
+
+
+# --- red trunk --------------------------------------------------------------------------------------------------------
+
+
+def red_trunk() -> World:
+    queue = one_check()
+    queue.move_trunk({"a": "bad"})
+    queue.push({"b": "1"})
+    queue.turns()
+    queue.finish("unit", 1)
+    queue.turns()
+    queue.finish("unit", None)
+    queue.turns()
+    return queue
+
+
+def test_on_a_red_trunk_changes_are_held_and_nobody_is_refused() -> None:
+    queue = red_trunk()
+    assert queue.verdict(1) is None
+    assert queue.whys(1) == [Why.TRUNK_RED]
+
+
+def test_a_red_trunk_is_tested_again_after_a_while() -> None:
+    queue = red_trunk()
+    made = queue.turns()
+    assert made.look_again_at == queue.now + RED_TRUNK_RECHECK_S
+    queue.now = made.look_again_at + 1
+    queue.turns()
+    assert queue.tested() == {("unit", ())}
+
+
+def test_a_change_that_mends_a_red_trunk_lands_from_behind() -> None:
+    queue = red_trunk()
+    queue.push({"a": "mended"})
+    queue.settle()
+    assert queue.landed == [((2, 1),), ((1, 1),)]
+
+
+def test_a_change_that_mends_a_red_trunk_is_found_behind_however_many_that_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gate.plan.LOOKAHEAD", 3)
+    files = [f"f{at}" for at in range(10)]
+    queue = world(code("unit", "a", *files, breaks=[{"a": "bad"}]))
+    queue.move_trunk({"a": "bad"})
+    for name in files:
+        queue.push({name: "1"})
+    mending = queue.push({"a": "mended"})
+    queue.settle()
+    assert queue.verdict(mending) is LANDED
+
+
+def test_red_from_while_trunk_was_red_does_not_refuse_once_trunk_is_green_again() -> None:
+    """A service was down: the change and trunk were red. It came back: trunk is green, and the change is asked again."""
+    queue = one_check()
+    queue.push({"b": "1"})
+    queue.turns()
+    queue.finish("unit", 1, Outcome.RED)
+    queue.turns()
+    queue.finish("unit", None, Outcome.RED)
+    queue.turns()
+    assert queue.whys(1) == [Why.TRUNK_RED]
+    queue.wait(RED_TRUNK_RECHECK_S + 1)
+    queue.turns()
+    queue.finish("unit", None)
+    queue.turns()
+    assert queue.tested() == {("unit", (1,))}
+    queue.finish("unit", 1)
+    queue.turns()
+    assert queue.verdict(1) is LANDED
+
+
+def test_a_change_that_is_red_again_on_a_trunk_that_is_green_again_is_refused() -> None:
+    queue = one_check()
+    queue.push({"b": "bad"})
+    queue.turns()
+    queue.finish("unit", 1)
+    queue.turns()
+    queue.finish("unit", None, Outcome.RED)
+    queue.turns()
+    queue.wait(RED_TRUNK_RECHECK_S + 1)
+    queue.settle()
+    assert queue.verdict(1) is REFUSED
+
+
+# --- changes that meddle ----------------------------------------------------------------------------------------------
+
+
+def test_a_change_red_on_top_of_an_undecided_one_is_held() -> None:
+    queue = one_check()
+    queue.push({"a": "new"})
+    queue.push({"b": "new"})
+    queue.turns()
+    assert queue.tested() == {("unit", (1,)), ("unit", (1, 2))}
+    queue.finish("unit", 2)
+    queue.turns()
+    assert queue.verdict(2) is None
+    assert [(reason.why, reason.change) for reason in queue.reasons(2)] == [(Why.WAITS_FOR_CHANGE, 1)]
+
+
+def test_those_behind_a_red_change_are_tested_without_it() -> None:
+    queue = one_check()
+    queue.push({"a": "bad"})
+    queue.push({"b": "1"})
+    queue.turns()
+    queue.finish("unit", 1)
+    queue.turns()
+    assert ("unit", (2,)) in queue.tested()
+    assert ("unit", (1, 2)) not in queue.tested()
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_of_two_changes_that_break_together_exactly_the_first_lands_whichever_result_comes_first(first: int) -> None:
+    queue = one_check()
+    queue.push({"a": "new"})
+    queue.push({"b": "new"})
+    queue.turns()
+    queue.finish("unit", first)
+    queue.turns()
+    queue.settle()
+    assert (queue.verdict(1), queue.verdict(2)) == (LANDED, REFUSED)
+
+
+def test_independent_changes_are_tested_side_by_side_and_neither_waits() -> None:
+    queue = world()
+    queue.push({"a": "1"})
+    queue.settle()
+    queue.push({"a": "2"})
+    queue.push({"b": "2"})
+    queue.turns()
+    assert queue.tested() == {("a", (2,)), ("b", (3,))}
+    queue.finish("b", 3)
+    queue.turns()
+    assert queue.verdict(3) is LANDED
+    assert queue.tested() == {("a", (2,))}
+
+
+def test_ready_changes_land_together() -> None:
+    queue = world()
+    queue.push({"a": "1"})
+    queue.settle()
+    queue.push({"a": "2"})
+    queue.push({"b": "2"})
+    queue.turns()
+    for run in list(queue.running):
+        queue.finish_check(run)
+    queue.turns()
+    assert queue.landed[-1] == ((2, 1), (3, 1))
+
+
+def test_with_every_commit_each_prefix_that_lands_is_green() -> None:
+    queue = one_check(every_commit=True)
+    for at in range(3):
+        queue.push({"a": Edit(str(at), str(at + 1))})
+    queue.turns()
+    for run in list(queue.running):
+        queue.finish_check(run)
+    queue.settle()
+    assert [entry for train in queue.landed for entry in train] == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_a_conflict_with_a_change_ahead_waits_and_is_refused_only_when_that_one_has_landed() -> None:
+    queue = world()
+    queue.push({"a": "1"})
+    queue.push({"a": "2"})
+    queue.turns()
+    (reason,) = queue.reasons(2)
+    assert (reason.why, reason.change, reason.paths) == (Why.WAITS_FOR_CHANGE, 1, ("a",))
+    queue.settle()
+    assert (queue.verdict(1), queue.verdict(2), queue.whys(2)) == (LANDED, REFUSED, [Why.CONFLICT])
+
+
+def test_a_conflict_with_a_change_ahead_that_leaves_lands() -> None:
+    queue = world()
+    queue.push({"a": "bad"})
+    queue.push({"a": "2"})
+    queue.settle()
+    assert (queue.verdict(1), queue.verdict(2)) == (REFUSED, LANDED)
+
+
+@pytest.mark.parametrize("place", [(1, 2), (2, 3), (1, 3), (3, 4)])
+def test_changes_that_conflict_though_no_path_tells_do_not_stop_the_others(place: tuple[int, int]) -> None:
+    """A renamed folder, and a new file in it: the train of all that is ready cannot be built, and nothing says why."""
+    queue = world(code("unit", "z"), clashes={frozenset(map(ChangeId, place))})
+    for path in ("a", "b", "c", "docs"):
+        queue.push({path: "1"})
+    queue.settle()
+    lost = ChangeId(place[1])
+    assert [queue.verdict(change) for change in range(1, 5) if change != lost] == [LANDED] * 3
+    assert queue.whys(lost) == [Why.CONFLICT]
+
+
+def test_a_change_behind_two_that_secretly_conflict_waits_and_lands_at_last() -> None:
+    queue = one_check(clashes={frozenset((ChangeId(1), ChangeId(2)))}, workers=1)
+    queue.push({"a": "1", "c": "1"})
+    queue.push({"docs": "1"})
+    queue.push({"docs": Edit("0", "1"), "c": Edit("1", "2")})
+    queue.settle()
+    assert queue.verdict(1) is LANDED
+    assert queue.whys(2) == [Why.CONFLICT]
+    assert queue.verdict(3) is LANDED
+
+
+# --- infrastructure errors --------------------------------------------------------------------------------------------
+
+
+def test_a_check_that_cannot_be_run_is_tried_again_after_growing_pauses_then_held_and_never_refused() -> None:
+    queue = one_check()
+    queue.push({"a": "1"})
+    for tries in range(INFRASTRUCTURE_TRIES):
+        queue.turns()
+        queue.finish("unit", 1, Outcome.INFRASTRUCTURE)
+        made = queue.turns()
+        assert not queue.running
+        assert queue.whys(1) == [Why.INFRASTRUCTURE]
+        is_last = tries == INFRASTRUCTURE_TRIES - 1
+        pause = RED_TRUNK_RECHECK_S if is_last else INFRASTRUCTURE_PAUSE_S * 2**tries
+        assert made.look_again_at == queue.now + pause
+        if not is_last:
+            queue.wait(pause)
+    queue.retry(1)
+    queue.wait(0.5)
+    queue.settle()
+    assert queue.verdict(1) is LANDED
+
+
+def test_a_pause_is_remembered_when_trunk_moves_meanwhile() -> None:
+    queue = one_check(workers=1)
+    queue.push({"a": "1"})
+    queue.turns()
+    queue.finish("unit", 1, Outcome.INFRASTRUCTURE)
+    queue.turns()
+    queue.move_trunk({"docs": "1"})
+    assert queue.turns().look_again_at == queue.now + INFRASTRUCTURE_PAUSE_S
+
+
+def test_a_change_whose_check_cannot_be_run_does_not_keep_those_behind_waiting() -> None:
+    queue = one_check()
+    queue.push({"a": "1"})
+    queue.push({"b": "1"})
+    cannot_run(queue, "unit", 1)
+    queue.turns()
+    assert queue.whys(1) == [Why.INFRASTRUCTURE]
+    assert queue.tested() == {("unit", (2,))}
+    queue.finish("unit", 2)
+    queue.turns()
+    assert queue.verdict(2) is LANDED
+
+
+def cannot_run(queue: World, check: str, change: int | None) -> None:
+    """Let a check fail to run until a person is asked."""
+    for tries in range(INFRASTRUCTURE_TRIES):
+        queue.wait(60 * bool(tries))
+        queue.turns()
+        queue.finish(check, change, Outcome.INFRASTRUCTURE)
+
+
+def test_trunk_itself_unable_to_run_a_red_check_refuses_nobody() -> None:
+    queue = one_check()
+    queue.push({"a": "bad"})
+    queue.turns()
+    queue.finish("unit", 1)
+    cannot_run(queue, "unit", None)
+    queue.turns()
+    assert queue.whys(1) == [Why.INFRASTRUCTURE]
+
+
+def test_a_lost_run_is_started_again() -> None:
+    queue = one_check()
+    queue.push({"a": "1"})
+    queue.turns()
+    queue.lose_run(next(iter(queue.running)))
+    queue.turns()
+    assert queue.tested() == {("unit", (1,))}
+
+
+# --- who may, and when ------------------------------------------------------------------------------------------------
+
+
+def test_a_draft_is_tested_and_not_landed() -> None:
+    queue = one_check()
+    queue.push({"a": "1"}, draft=True)
+    queue.settle()
+    assert queue.started
+    assert queue.whys(1) == [Why.DRAFT]
+
+
+def test_nobody_waits_for_a_draft() -> None:
+    queue = one_check()
+    queue.push({"a": "1"}, draft=True)
+    queue.push({"b": "1"})
+    queue.turns()
+    assert queue.tested() == {("unit", (2,)), ("unit", (2, 1))}
+
+
+def test_a_change_held_for_approval_is_not_run_and_lands_when_approved() -> None:
+    queue = one_check()
+    queue.push({"a": "1"}, needs_approval=True)
+    queue.settle()
+    assert queue.whys(1) == [Why.NEEDS_APPROVAL]
+    assert not queue.merges
+    queue.approve(1)
+    queue.settle()
+    assert queue.verdict(1) is LANDED
+
+
+def test_while_trunk_is_closed_changes_are_tested_and_not_landed() -> None:
+    queue = one_check()
+    queue.push({"a": "1"})
+    queue.close()
+    queue.settle()
+    assert queue.whys(1) == [Why.TRUNK_CLOSED]
+    queue.open()
+    queue.turns()
+    assert queue.verdict(1) is LANDED
+    assert len(queue.started) == 1
+
+
+def test_what_mends_the_gate_passes_a_closed_trunk_and_what_is_ahead_of_it() -> None:
+    queue = one_check()
+    queue.push({"a": "1"})
+    queue.push({"b": "1"}, mends_gate=True)
+    queue.close("its gate.toml is broken")
+    queue.settle()
+    assert (queue.verdict(1), queue.verdict(2)) == (None, LANDED)
+    assert queue.whys(1) == [Why.TRUNK_CLOSED]
+
+
+def test_what_mends_the_gate_does_not_take_along_what_it_depends_on() -> None:
+    queue = one_check()
+    queue.push({"a": "1"})
+    queue.push({"b": "1"}, mends_gate=True, depends=[1])
+    queue.close("its gate.toml is broken")
+    queue.settle()
+    assert (queue.verdict(1), queue.verdict(2)) == (None, None)
+
+
+# --- dependencies and order -------------------------------------------------------------------------------------------
+
+
+def test_a_change_lands_after_the_one_it_depends_on_whatever_was_pushed_first() -> None:
+    queue = world()
+    queue.push({"a": "1"}, depends=[2])
+    queue.push({"b": "1"})
+    queue.settle()
+    assert [entry[0] for train in queue.landed for entry in train] == [2, 1]
+
+
+def test_an_urgent_change_takes_what_it_depends_on_with_it() -> None:
+    queue = world()
+    for _ in range(2):
+        queue.push({"c": str(_)})
+    queue.push({"a": "1"}, priority=Priority.LOW)
+    queue.push({"b": "1"}, priority=Priority.URGENT, depends=[3])
+    assert [change.id for change in View(queue.snapshot(), queue.now).queue] == [3, 4, 1, 2]
+
+
+def test_what_depends_on_a_refused_change_is_refused() -> None:
+    queue = world()
+    queue.push({"a": "bad"})
+    queue.push({"b": "1"}, depends=[1])
+    queue.settle()
+    assert queue.whys(2) == [Why.DEPENDENCY_GONE]
+    assert queue.reasons(2)[0].detail == "it was refused"
+
+
+def test_what_depends_on_a_withdrawn_change_is_refused() -> None:
+    queue = world()
+    queue.push({"a": "1"})
+    queue.push({"b": "1"}, depends=[1])
+    queue.cancel(1)
+    queue.turns()
+    assert queue.reasons(2)[0].detail == "it was withdrawn"
+
+
+def test_what_depends_on_an_unknown_change_is_refused() -> None:
+    queue = world()
+    queue.push({"b": "1"}, depends=[77])
+    queue.turns()
+    assert (queue.verdict(1), queue.reasons(1)[0].detail) == (REFUSED, "it does not exist")
+
+
+def test_changes_in_a_circle_are_refused_and_so_is_what_depends_on_them() -> None:
+    queue = world()
+    queue.push({"a": "1"}, depends=[2])
+    queue.push({"b": "1"}, depends=[1])
+    queue.push({"c": "1"}, depends=[1])
+    queue.push({"docs": "1"}, depends=[4])
+    queue.turns()
+    assert [queue.verdict(change) for change in (1, 2, 3, 4)] == [REFUSED] * 4
+    assert queue.reasons(1)[0].detail == "it depends on itself"
+    assert queue.reasons(3)[0].detail == "it was refused"
+
+
+def test_what_depends_on_a_draft_waits_for_it() -> None:
+    queue = world()
+    queue.push({"a": "1"}, draft=True)
+    queue.push({"b": "1"}, depends=[1])
+    queue.settle()
+    assert [(reason.why, reason.change) for reason in queue.reasons(2)] == [(Why.WAITS_FOR_CHANGE, 1)]
+
+
+def test_a_conflict_with_trunk_is_refused_though_a_dependency_has_landed() -> None:
+    queue = one_check()
+    queue.push({"a": "1"})
+    queue.settle()
+    queue.push({"b": "1"}, draft=False)
+    queue.push({"b": Edit("0", "2"), "a": Edit("0", "2")}, depends=[1])
+    queue.turns()
+    assert queue.whys(3) == [Why.CONFLICT]
+    assert queue.verdict(2) is None
+
+
+@pytest.mark.parametrize(
+    ("priorities", "order"),
+    [
+        ("NORMAL NORMAL", [1, 2]),
+        ("NORMAL HIGH", [2, 1]),
+        ("LOW NORMAL", [2, 1]),
+        ("HIGH URGENT", [2, 1]),
+        ("URGENT HIGH", [1, 2]),
+    ],
+)
+def test_the_queue_is_in_order_of_priority_then_of_submission(priorities: str, order: list[int]) -> None:
+    queue = one_check()
+    for at, name in enumerate(priorities.split()):
+        queue.push({"a": Edit("0", "1"), f"f{at}": "1"}, priority=Priority[name])
+    queue.settle()
+    assert [entry[0] for train in queue.landed for entry in train] == order
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+def test_no_more_is_started_than_there_are_workers_and_the_rest_waits_for_one() -> None:
+    queue = one_check(workers=2)
+    for at in range(4):
+        queue.push({"a": Edit(str(at), str(at + 1))})
+    queue.turns()
+    assert len(queue.running) == 2
+    assert queue.whys(3) == [Why.WAITS_FOR_WORKER]
+
+
+def test_a_free_worker_is_used_however_many_others_are_busy() -> None:
+    names = [f"f{at}" for at in range(6)]
+    queue = world(*(code(name, name) for name in names), workers=6)
+    green_base(queue)
+    for name in names:
+        queue.push({name: "1"})
+        queue.turns()
+    assert len(queue.running) == 6
+
+
+def green_base(queue: World) -> None:
+    """Let every check be green on trunk as it is."""
+    for item in queue.codes:
+        run = RunId(f"base {item.check.name}")
+        queue.running[run] = Start(item.check, item.key(queue.tree), Candidate(queue.trunk), "")
+        queue.finish_check(run)
+
+
+def test_one_key_is_run_once_for_all_who_need_it() -> None:
+    queue = world(code("a", "a"), workers=8)
+    queue.push({"b": "1"})
+    queue.push({"c": "1"})
+    queue.turns()
+    assert len(queue.running) == 1
+
+
+def test_a_run_that_nobody_needs_any_more_is_cancelled_and_its_worker_used_at_once() -> None:
+    queue = one_check(workers=1)
+    queue.push({"a": "1"})
+    queue.turns()
+    queue.cancel(1)
+    queue.push({"a": "2"})
+    queue.turn()
+    assert kinds(queue.told)[0] is Cancel
+    queue.turns()
+    assert queue.tested() == {("unit", (2,))}
+
+
+def test_a_new_revision_ends_the_runs_of_the_old_one() -> None:
+    queue = one_check(workers=1)
+    queue.push({"a": "1"})
+    queue.turns()
+    queue.push({"a": "2"}, change=1)
+    queue.turns()
+    assert [start.candidate.entries for start in queue.running.values()] == [((1, 2),)]
+
+
+def test_runs_go_on_when_trunk_moves_and_their_change_is_not_yet_merged_again() -> None:
+    queue = one_check(workers=1)
+    queue.push({"a": "1"})
+    queue.turns()
+    (run,) = queue.running
+    queue.move_trunk({"docs": "1"})
+    made = queue.turn()
+    assert Cancel not in kinds(made)
+    assert run in queue.running
+    assert Build not in kinds(made), "there is nothing to learn from a merge while the run goes on"
+
+
+def test_a_landing_does_not_cancel_the_runs_of_an_independent_change() -> None:
+    queue = world()
+    queue.push({"a": "1"})
+    queue.settle()
+    queue.push({"a": "2"})
+    queue.push({"b": "2"})
+    queue.turns()
+    runs = set(queue.running)
+    queue.finish("a", 2)
+    queue.turns()
+    assert queue.verdict(2) is LANDED
+    assert set(queue.running) < runs
+    assert len(queue.started) == 4
+
+
+# --- ages, retries, contradictions ------------------------------------------------------------------------------------
+
+
+def test_a_green_result_that_is_too_old_is_asked_for_again() -> None:
+    queue = world(code("scan", "a", max_age_s=100.0))
+    queue.push({"a": "1"})
+    queue.close()
+    queue.settle()
+    queue.wait(101)
+    queue.open()
+    queue.turns()
+    assert queue.verdict(1) is None
+    assert queue.tested() == {("scan", (1,))}
+
+
+def test_a_red_result_from_before_a_green_one_is_not_told_when_that_one_is_too_old() -> None:
+    queue = world(code("scan", "a", max_age_s=100.0))
+    queue.push({"a": "1"})
+    queue.close()
+    queue.turns()
+    queue.finish("scan", 1, Outcome.RED)
+    key = next(iter(queue.store))
+    queue.store[key].append(replace(queue.store[key][0], outcome=Outcome.GREEN, finished_at=queue.now + 1))
+    queue.wait(200)
+    queue.turns()
+    assert queue.tested() == {("scan", (1,))}
+
+
+def test_a_retry_reopens_a_refused_change_and_runs_the_red_check_again() -> None:
+    queue = one_check()
+    queue.push({"a": "bad"})
+    queue.settle()
+    assert queue.verdict(1) is REFUSED
+    queue.wait(1)
+    queue.retry(1)
+    queue.turns()
+    assert queue.tested() == {("unit", (1,))}
+
+
+def test_green_beside_red_of_one_key_counts_as_green() -> None:
+    queue = one_check()
+    queue.push({"a": "1"})
+    queue.turns()
+    queue.finish("unit", 1, Outcome.RED)
+    key = next(iter(queue.store))
+    queue.store[key].append(replace(queue.store[key][0], outcome=Outcome.GREEN))
+    queue.turns()
+    assert queue.verdict(1) is LANDED
+
+
+# --- landing and what goes with it ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_merged_onto_a_trunk_that_the_same_plan_leaves_behind() -> None:
+    queue = world(workers=1)
+    queue.push({"a": "1"})
+    queue.settle()
+    queue.push({"a": "2"})
+    queue.turns()
+    queue.finish("a", 2)
+    for at in range(5):
+        queue.push({f"f{at}": "1"})
+    made = queue.turn()
+    while Land not in kinds(made):
+        made = queue.turn()
+    assert Build not in kinds(made)
+
+
+def test_a_change_retried_while_another_lands_is_started_on_the_new_trunk() -> None:
+    """Its last candidate was dropped with its refusal, so nothing keeps that candidate once trunk has moved."""
+    queue = world(workers=3)
+    green_base(queue)
+    queue.push({"a": "1"})
+    queue.push({"b": "bad"})
+    queue.turns()
+    queue.finish("b", 2)
+    queue.turns()
+    assert queue.verdict(2) is REFUSED
+    queue.wait(1)
+    queue.retry(2)
+    queue.finish("a", 1)
+    assert kinds(queue.turn())[0] is Land
+    queue.turns()
+    assert queue.tested() == {("b", (2,))}
+
+
+# --- proposals that the core objects to -------------------------------------------------------------------------------
+
+
+def objections() -> Iterator[tuple[Objection, Snapshot, Proposal]]:
+    queue = one_check()
+    one, two = queue.push({"a": "1"}), queue.push({"b": "1"}, depends=[1])
+    held = queue.push({"c": "1"}, needs_approval=True)
+    snapshot = queue.snapshot()
+    changes = {change.id: change for change in snapshot.changes}
+    first, second, third = (changes[id_] for id_ in (one, two, held))
+    trunk = snapshot.trunk
+
+    def propose(entries: tuple[tuple[ChangeId, int], ...], change: object = first, base: object = trunk) -> Proposal:
+        return Proposal(change, Candidate(base, entries))  # type: ignore[arg-type]
+
+    yield Objection.OTHER_TRUNK, snapshot, propose((first.entry,), base="elsewhere")
+    yield Objection.NOT_LAST, snapshot, propose(())
+    yield Objection.NOT_LAST, snapshot, propose((first.entry, second.entry))
+    yield Objection.NOT_LAST, snapshot, propose(((one, 2),))
+    yield Objection.NOT_WAITING, snapshot, propose(((ChangeId(9), 1), first.entry))
+    yield Objection.NOT_WAITING, snapshot, propose(((one, 7), second.entry), second)
+    yield Objection.TWICE, snapshot, propose((first.entry, first.entry))
+    yield Objection.MAY_NOT_RUN, snapshot, propose((third.entry,), third)
+    yield Objection.MAY_NOT_RUN, snapshot, propose((third.entry, first.entry))
+    yield Objection.DEPENDENCY_MISSING, snapshot, propose((second.entry,), second)
+
+
+@pytest.mark.parametrize(("objection", "snapshot", "proposal"), list(objections()))
+def test_the_core_names_what_is_wrong_with_a_proposal_and_does_nothing_with_it(
+    objection: Objection, snapshot: Snapshot, proposal: Proposal
+) -> None:
+    assert View(snapshot, 0.0).objection(proposal) is objection
+    made = plan(snapshot, 0.0, lambda view: [proposal])
+    assert not any(isinstance(decision, Build | Start | Land | Refuse) for decision in made.decisions)
+
+
+def test_a_change_that_is_refused_is_not_also_landed_however_it_is_proposed() -> None:
+    queue = one_check()
+    queue.push({"a": "bad"})
+    queue.push({"a": Edit("bad", "1")}, depends=[1])
+    queue.settle()
+    assert (queue.verdict(1), queue.verdict(2)) == (REFUSED, REFUSED)

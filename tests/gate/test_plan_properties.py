@@ -1,0 +1,203 @@
+"""The planner against random histories: whatever happens, the world's auditor finds nothing that the truth forbids, and
+every change gets its verdict in the end. The world and its auditor are in fakes/queue.py."""
+
+import random
+from collections.abc import Iterator
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ci.model import Outcome, Sha
+from fakes.queue import Code, World, code, refold
+from gate.model import Candidate, ChangeId, Hold, Priority, Why
+from gate.plan import Proposal, View
+
+PATHS = ("a", "b", "c", "d")
+TEXTS = ("0", "1", "2", "3")
+AT_MOST = 9  # changes in one history
+
+contents = st.dictionaries(st.sampled_from(PATHS), st.sampled_from(TEXTS), min_size=1, max_size=2)
+breaking = st.dictionaries(st.sampled_from(PATHS), st.sampled_from(TEXTS[1:]), min_size=1, max_size=3)
+
+
+@st.composite
+def codes(draw: st.DrawFn) -> tuple[Code, ...]:
+    """One to three checks over some of the paths, red on some contents; some pairs break only together."""
+    made: list[Code] = []
+    for name in ("lint", "unit", "e2e")[: draw(st.sampled_from((1, 2, 3)))]:
+        inputs = draw(st.sets(st.sampled_from(PATHS), min_size=1))
+        breaks = [broken for broken in draw(st.lists(breaking, max_size=3)) if inputs >= broken.keys()]
+        needs = (made[-1].check.name,) if made and draw(st.booleans()) else ()
+        max_age_s = draw(st.sampled_from((None, None, 30.0)))
+        made.append(code(name, *sorted(inputs), breaks=breaks, needs=needs, max_age_s=max_age_s))
+    return tuple(made)
+
+
+class Queue(RuleBasedStateMachine):
+    """People push, revise, withdraw, retry, close and move; workers end runs one way or another; turns are taken."""
+
+    @initialize(
+        codes=codes(),
+        workers=st.integers(1, 4),
+        every_commit=st.booleans(),
+        clashes=st.sets(st.frozensets(st.integers(1, AT_MOST), min_size=2, max_size=2), max_size=2),
+        chance=st.integers(0, 2**16),
+    )
+    def begin(
+        self,
+        codes: tuple[Code, ...],
+        workers: int,
+        every_commit: bool,
+        clashes: set[frozenset[int]],
+        chance: int,
+    ) -> None:
+        self.world = World(
+            codes,
+            dict.fromkeys(PATHS, "0"),
+            workers=workers,
+            every_commit=every_commit,
+            clashes={frozenset(map(ChangeId, clash)) for clash in clashes},
+        )
+        self.chance = random.Random(chance)
+
+    @precondition(lambda self: len(self.world.state.revisions) < AT_MOST)
+    @rule(
+        edits=contents,
+        depends=st.sets(st.integers(1, AT_MOST), max_size=1),
+        priority=st.sampled_from(Priority),
+        kind=st.sampled_from(("", "", "", "draft", "needs approval", "mends gate")),
+    )
+    def push(self, edits: dict[str, str], depends: set[int], priority: Priority, kind: str) -> None:
+        self.world.push(
+            edits,
+            depends=depends,
+            priority=priority,
+            draft=kind == "draft",
+            needs_approval=kind == "needs approval",
+            mends_gate=kind == "mends gate",
+        )
+
+    @precondition(lambda self: len(self.world.state.revisions) < AT_MOST)
+    @rule(edits=contents)
+    def push_plainly(self, edits: dict[str, str]) -> None:
+        self.world.push(edits)
+
+    @precondition(lambda self: self.world.state.waiting)
+    @rule(data=st.data(), edits=contents)
+    def revise(self, data: st.DataObject, edits: dict[str, str]) -> None:
+        self.world.push(edits, change=data.draw(st.sampled_from(sorted(self.world.state.revisions))))
+
+    @precondition(lambda self: self.world.state.waiting)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        self.world.cancel(data.draw(st.sampled_from(sorted(self.world.state.waiting))))
+
+    @precondition(lambda self: self.world.state.revisions)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        self.world.retry(data.draw(st.sampled_from(sorted(self.world.state.revisions))))
+
+    @precondition(lambda self: self.world.state.waiting)
+    @rule(data=st.data())
+    def approve(self, data: st.DataObject) -> None:
+        self.world.approve(data.draw(st.sampled_from(sorted(self.world.state.waiting))))
+
+    @rule()
+    def close_or_open(self) -> None:
+        if self.world.state.closed:
+            self.world.open()
+        else:
+            self.world.close()
+
+    @rule(files=contents)
+    def somebody_moves_trunk(self, files: dict[str, str]) -> None:
+        self.world.move_trunk(files)
+
+    @rule(seconds=st.sampled_from((1.0, 20.0, 700.0)))
+    def wait(self, seconds: float) -> None:
+        self.world.wait(seconds)
+
+    @precondition(lambda self: self.world.running)
+    @rule(data=st.data())
+    def finish_check(self, data: st.DataObject) -> None:
+        self.world.finish_check(data.draw(st.sampled_from(sorted(self.world.running))))
+
+    @precondition(lambda self: self.world.running)
+    @rule(data=st.data(), outcome=st.sampled_from((None, Outcome.INFRASTRUCTURE, Outcome.INFRASTRUCTURE, *Outcome)))
+    def finish_badly(self, data: st.DataObject, outcome: Outcome | None) -> None:
+        run = data.draw(st.sampled_from(sorted(self.world.running)))
+        if outcome is None:
+            self.world.lose_run(run)
+        else:
+            self.world.finish_check(run, outcome)
+
+    @rule()
+    def turn(self) -> None:
+        self.world.turn()
+
+    @rule()
+    def turns(self) -> None:
+        self.world.turns()
+
+    @rule(seed=st.integers(0, 2**16))
+    def turn_with_a_policy_of_nonsense(self, seed: int) -> None:
+        self.world.turn(lambda view: nonsense(self.world, view, random.Random(seed)))
+
+    @invariant()
+    def the_journal_tells_it_all(self) -> None:
+        if hasattr(self, "world"):
+            assert refold(self.world) == self.world.state
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            everything_is_decided(self.world, self.chance)
+
+
+def nonsense(world: World, view: View, chance: random.Random) -> Iterator[Proposal]:
+    """Any changes on any trunk, in any order: revisions that are gone, changes that are decided, the same one twice."""
+    entries = [(change, revision) for change in world.state.revisions for revision in (1, 2)]
+    bases = [view.snapshot.trunk, view.snapshot.trunk, view.snapshot.trunk, *world.trees, Sha("never seen")]
+    for _ in range(10 if view.queue else 0):
+        change = chance.choice(view.queue)
+        ahead = [chance.choice(entries) for _ in range(chance.choice((0, 0, 1, 2, 3)))]
+        last = chance.choice((change.entry, change.entry, change.entry, chance.choice(entries)))
+        yield Proposal(change, Candidate(chance.choice(bases), (*ahead, last)))
+
+
+def everything_is_decided(world: World, chance: random.Random) -> None:
+    """People answer what they are asked, workers go on, time passes: then each change has one verdict, save those that a
+    person must see to, and those that wait for these."""
+    world.open()
+    for change in list(world.state.waiting):
+        world.approve(change)
+    made = world.settle(chance)
+    for hold in (decision for decision in made.decisions if isinstance(decision, Hold)):
+        assert hold.reasons
+        change = hold.change
+        while world.whys(change) == [Why.WAITS_FOR_CHANGE]:  # what it waits for must have an excuse of its own
+            ahead = world.reasons(change)[0].change
+            assert ahead is not None
+            assert ahead in world.state.waiting
+            assert ahead in world.state.waiting[change].depends
+            change = ahead
+        for reason in world.reasons(change):
+            if reason.why is Why.TRUNK_RED:
+                assert not world.is_deterministic or reason.check in world.reds(world.tree)
+            else:
+                assert reason.why is Why.DRAFT, (hold, world.reasons(change))
+    verdicts = [entry[0] for train in world.landed for entry in train]
+    assert len(set(verdicts)) == len(verdicts), "landed twice"
+    waiting = {decision.change for decision in made.decisions if isinstance(decision, Hold)}
+    assert waiting == set(world.state.waiting)
+    assert world.state.verdicts.keys() | waiting == set(world.state.revisions)
+
+
+Queue.TestCase.settings = settings(
+    max_examples=120,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestQueue = Queue.TestCase
