@@ -1023,7 +1023,8 @@ def wait_for_verdicts(push: Push, timeout_s: float) -> None:
         if command.refused or watch.verdict == "landed":
             continue
         if watch.verdict:
-            command.refused = f"change {change} {watch.verdict}: {watch.because}"
+            front = f"change {change} {watch.verdict}: "  # the daemon's own sentence begins with it
+            command.refused = front + watch.because.removeprefix(front)
         else:
             command.refused = f"change {change} has no verdict after {timeout_s:.0f} s; it is still in the queue"
 

@@ -49,6 +49,7 @@ def test_all_of_it_happens_and_nothing_is_left_running_or_changed(tmp_path: Path
     assert "11 of 11 scenes happened" in done.stdout
     assert "NOT SO" not in done.stdout
     assert "\033" not in done.stdout
+    assert not re.search(r"(change \d+ refused: )\1", done.stdout)
     assert (folder / "gate.log").read_text().endswith("gate: stopped\n")
     assert [*home.iterdir()] == []
 
