@@ -15,6 +15,7 @@ from ci.deploy.model import (
     StepSent,
     WaveFinished,
 )
+from ci.deploy.plan import DeployState
 from ci.model import Outcome, Result
 from gate.model import (
     ApprovalGiven,
@@ -70,7 +71,7 @@ def reason(cause: Reason, trunk: str = "main") -> str:
             return "it is a draft: push it again without -o draft"
         case Why.NEEDS_APPROVAL:
             what = names(cause.paths)
-            touched = f" because it touches {what}" if what else ""
+            touched = f", for it touches {what}" if what else ""
             return clean(
                 f"it needs an approval by {names(cause.people, 'or') or 'a maintainer'}{touched}{_bracket(cause.detail)}"
             )
@@ -119,8 +120,8 @@ def cure(cause: Reason, trunk: str = "main") -> str:
             return ""
 
 
-def event(fact: Event, trunk: str = "main") -> str:
-    """One line about one event."""
+def event(fact: Event, trunk: str = "main", deploys: DeployState | None = None) -> str:
+    """One line about one event. deploys: the state after it, for sentences that name an environment."""
     match fact:
         case ChangeSubmitted(submission=item):
             return clean(f"change {item.change} revision {item.revision} submitted by {item.by}: {item.subject}")
@@ -163,7 +164,7 @@ def event(fact: Event, trunk: str = "main") -> str:
         case TokenRevoked():
             return clean(f"token {fact.name} revoked")
         case DeployStarted() | StepSent() | StepFinished() | WaveFinished() | DeployFinished() | RollbackRequested():
-            return clean(deploy_text.fact_line(fact))
+            return clean(deploy_text.fact_line(fact, deploys))
 
 
 def result(found: Result) -> str:
