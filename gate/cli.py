@@ -8,13 +8,15 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ci.errors import UserError
 
 Json = dict[str, Any]
+FOLLOW_EVERY_S = 0.1  # how often --follow looks
 
 
 def main(words: list[str]) -> int:
@@ -166,7 +168,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     from gate.serve import open_server
 
     logging.basicConfig(
-        level=logging.WARNING if arguments.quiet else logging.INFO,
+        level=logging.WARNING if arguments.quiet or _shows_progress(arguments) else logging.INFO,
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -178,7 +180,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         try:
             names = ", ".join(one.repository.name for one in server.served)
             print(f"gate: serving {names}" + (f" at {http.url}" if http else ""), file=sys.stderr, flush=True)
-            server.run(until_idle=arguments.until_idle)
+            with _progress(arguments, server) as on_wait:
+                server.run(until_idle=arguments.until_idle, on_wait=on_wait)
         finally:
             if http is not None:
                 http.close()
@@ -186,6 +189,34 @@ def _serve(arguments: argparse.Namespace) -> int:
         server.close()
     print("gate: idle" if arguments.until_idle and not server.stopping else "gate: stopped", file=sys.stderr)
     return 0
+
+
+def _shows_progress(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.until_idle) and sys.stderr.isatty()
+
+
+@contextmanager
+def _progress(arguments: argparse.Namespace, server: Any) -> Iterator[Callable[[], None]]:
+    """A bar of decided changes for the person who waits for --until-idle at a terminal."""
+    if not _shows_progress(arguments):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("changes decided", total=None)
+        before = sum(len(one.gate.state.decided) for one in server.served)
+
+        def on_wait() -> None:
+            decided = sum(len(one.gate.state.decided) for one in server.served) - before
+            waiting = sum(len(one.gate.state.waiting) for one in server.served)
+            running = sorted({run.check for one in server.served for run in one.gate.state.runs.values()})
+            what = f"running {', '.join(running)}" if running else "changes decided"
+            bar.update(task, completed=decided, total=decided + waiting, description=what)
+
+        yield on_wait
 
 
 def _open_http(where: str, server: Any) -> Any:
@@ -224,6 +255,7 @@ def _status(arguments: argparse.Namespace) -> int:
     if trunk["promoted"]:
         lines.append(f"green/{trunk['branch']} is at {trunk['promoted'][:10]}")
     lines += [_waiting_line(item) for item in found["waiting"]] or ["nothing waits"]
+    lines += [f"deploys: {trouble}" for trouble in found["troubles"]]
     lines += [f"running: {run['check']} ({run['run']}) for {_whom(run)}" for run in found["running"]]
     lines += [_recent_line(item) for item in found["recent"]]
     lines += [f"{item['environment']} is at {(item['commit'] or 'nothing')[:10]}" for item in found["deploys"]]
@@ -282,14 +314,15 @@ def _log_of_change(arguments: argparse.Namespace, at: Any) -> int:
     if arguments.json and not arguments.follow:
         return _print(arguments, {"change": arguments.change, "lines": lines, "runs": runs}, [])
     newest = at.submission(arguments.change).revision
-    while True:
-        for line in lines:
-            print(json.dumps(line) if arguments.json else f"r{line['revision']}  {line['text']}", flush=True)
-        decided = [line["verdict"] for line in lines if line["verdict"] and line["revision"] == newest]
-        if decided or not arguments.follow:
-            return 1 if arguments.follow and decided[-1] != "landed" else 0
-        time.sleep(0.1)
-        lines, offset = commands.feed_of(at, arguments.change, offset)
+    with _spinner(arguments, f"change {arguments.change} waits for its verdict"):
+        while True:
+            for line in lines:
+                print(json.dumps(line) if arguments.json else f"r{line['revision']}  {line['text']}", flush=True)
+            decided = [line["verdict"] for line in lines if line["verdict"] and line["revision"] == newest]
+            if decided or not arguments.follow:
+                return 1 if arguments.follow and decided[-1] != "landed" else 0
+            time.sleep(FOLLOW_EVERY_S)
+            lines, offset = commands.feed_of(at, arguments.change, offset)
 
 
 def _copy_log(arguments: argparse.Namespace, run: Json) -> None:
@@ -310,7 +343,19 @@ def _copy_log(arguments: argparse.Namespace, run: Json) -> None:
             sys.stdout.flush()
         if is_over or not arguments.follow:
             return
-        time.sleep(0.2)
+        time.sleep(FOLLOW_EVERY_S)
+
+
+@contextmanager
+def _spinner(arguments: argparse.Namespace, what: str) -> Iterator[None]:
+    """A sign of life for the person who follows at a terminal."""
+    if not arguments.follow or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 def _deploys(arguments: argparse.Namespace) -> int:

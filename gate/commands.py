@@ -108,7 +108,7 @@ def status(at: Office) -> Json:
     """The queue, trunk, what runs, and the newest verdicts."""
     state, trunk = at.state, at.repository.trunk_name
     judged = state.judged.get(state.trunk) if state.trunk else None
-    waiting = _plan(at.repository)
+    waiting, troubles = _planned(at.repository)
     return {
         "repository": str(at.repository.git_dir),
         "trunk": {
@@ -135,6 +135,7 @@ def status(at: Office) -> Json:
         ],
         "recent": _recent(state, trunk),
         "deploys": deploys(at)["environments"],
+        "troubles": troubles,
         "gate": "running" if is_running(at.repository) else "not running",
     }
 
@@ -152,7 +153,7 @@ def why(at: Office, change: int) -> Json:
             for cause in decided.reasons
         ]
     elif verdict is None:
-        reasons = _plan(at.repository).get(str(change), [])
+        reasons = _planned(at.repository)[0].get(str(change), [])
     story = [{"at": text.moment(event.at), "text": text.event(event, trunk)} for event in _story(at, item)]
     return {
         "change": item.change,
@@ -173,9 +174,10 @@ def why(at: Office, change: int) -> Json:
 def runs_of(at: Office, change: int, check: str | None) -> list[Json]:
     """Runs for a change, oldest first, with the path of each log. check None: all checks."""
     item = at.submission(change)
-    ends = {event.run: event for _, event in at.journal.read() if isinstance(event, RunFinished)}
+    events = at.journal.read()
+    ends = {event.run: event for _, event in events if isinstance(event, RunFinished)}
     found = []
-    for _, event in at.journal.read():
+    for _, event in events:
         is_ours = isinstance(event, RunStarted) and event.changes and event.changes[-1] == item.change
         if is_ours and isinstance(event, RunStarted) and check in (None, event.check):
             result = ends[event.run].result if event.run in ends else None
@@ -345,12 +347,13 @@ def token_list(at: Office) -> Json:
 # --- parts --------------------------------------------------------------------------------------------------------------
 
 
-def _plan(repository: Repository) -> dict[str, list[Json]]:
+def _planned(repository: Repository) -> tuple[dict[str, list[Json]], list[str]]:
+    """Why each change waits, by number, and what keeps deploys from going on, as the daemon saw it last."""
     try:
-        found: dict[str, list[Json]] = json.loads((repository.folder / PLAN_FILE).read_bytes())["waiting"]
+        found = json.loads((repository.folder / PLAN_FILE).read_bytes())
+        return found["waiting"], found["troubles"]
     except (OSError, ValueError, KeyError):
-        return {}
-    return found
+        return {}, []
 
 
 def _waiting(item: Submission, plan: dict[str, list[Json]]) -> Json:

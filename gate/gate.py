@@ -110,7 +110,7 @@ class Gate:
         self._pipeline_waits = False
         self._pipeline_looked_at = 0.0
         self._places = _Places(repository)
-        self._published: dict[str, list[dict[str, str]]] | None = None
+        self._published: dict[str, object] | None = None
         self._deployer = Deployer(repository.git, repository.folder, self._record_deploy, wake, clock)
 
     # --- start and end ------------------------------------------------------------------------------------------------
@@ -144,13 +144,14 @@ class Gate:
             for decision in self.plan.decisions
             if isinstance(decision, Hold)
         }
-        if waiting == self._published:
+        made: dict[str, object] = {"waiting": waiting, "troubles": list(self._deployer.troubles)}
+        if made == self._published:
             return
         path = self.repository.folder / PLAN_FILE
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps({"waiting": waiting}))
+        fresh.write_text(json.dumps(made))
         fresh.replace(path)
-        self._published = waiting
+        self._published = made
 
     def close(self) -> None:
         """End every run; steps of deploys go on and are found again. Twice is harmless."""
@@ -235,7 +236,7 @@ class Gate:
             self.state.seq = seq
             self._queue.notice(event, self.state)
             if is_news:
-                log.info("%s: %s", self.repository.name, text.event(event, self.repository.trunk_name))
+                log.info("%s: %s", self.repository.name, text.event(event, self.repository.trunk_name, self.state.deploy))
                 self._tell(event, before)
         return bool(found)
 

@@ -25,6 +25,8 @@ from gate.model import ChangeId, Event
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
 SCHEMA_VERSION = "0001"  # newest file in migrations/versions
 
+_MEND = "stop the gate, move the file away, restore a copy of it or start without one: what waits in Git is found again"
+
 T = TypeVar("T")
 
 METADATA = sa.MetaData()
@@ -83,6 +85,11 @@ class Journal:
         with self._trouble(), self._engine.connect() as connection:
             return ask(connection.exec_driver_sql)
 
+    def write(self, act: Callable[[Callable[..., Any]], object]) -> None:
+        """Run one of ci/results.py's changes in a transaction: ``act`` gets the connection's execute."""
+        with self._trouble(), self._engine.begin() as connection:
+            act(connection.exec_driver_sql)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -106,7 +113,10 @@ def decode(kind: str, data: bytes) -> Event:
         raise Unavailable(
             f"the journal holds an event of kind {kind!r}: it was written by a newer trunkgate; install that version"
         )
-    event: Event = msgspec.json.decode(data, type=known)
+    try:
+        event: Event = msgspec.json.decode(data, type=known)
+    except msgspec.DecodeError as cause:
+        raise Unavailable(f"the journal holds an event of kind {kind!r} that cannot be read ({cause}): {_MEND}") from cause
     return event
 
 
@@ -165,9 +175,7 @@ def _unavailable(path: Path, cause: DatabaseError) -> Unavailable:
     elif "full" in said:
         cure = "free some disk space; nothing was lost, and trunk was not touched"
     elif "malformed" in said or "not a database" in said:
-        cure = (
-            "stop the gate, move the file away, restore a copy of it or start without one: what waits in Git is found again"
-        )
+        cure = _MEND
     elif isinstance(cause, OperationalError) and "locked" in said:
         cure = "another program holds it; try again"
     else:

@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ci.workers.local import LocalWorkers, reap
 from gate.gate import Gate
 from gate.journal import Journal
 from gate.repository import Repository
+from gate.tidy import EVERY_S, tidy
 
 LOOK_EVERY_S = 5.0  # at the latest: a wake-up may get lost, and somebody may move trunk without one
 PAUSE_AFTER_TROUBLE_S = 5.0  # before a repository whose disk or journal failed is tried again
@@ -39,6 +41,7 @@ class Served:
     wake: int
     gate: Gate
     pause_until: float = 0.0
+    tidy_at: float = 0.0
     trouble: Unavailable | None = None
 
 
@@ -49,10 +52,17 @@ class Server:
     served: list[Served] = field(default_factory=list)
     stopping: bool = False
 
-    def run(self, *, until_idle: bool, clock: Callable[[], float] = time.time) -> None:
+    def run(
+        self,
+        *,
+        until_idle: bool,
+        clock: Callable[[], float] = time.time,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         """Serve until asked to stop; with ``until_idle`` until nothing is left that could go on by itself.
 
-        With ``until_idle`` a repository in trouble raises Unavailable; else it is logged and tried again.
+        With ``until_idle`` a repository in trouble raises Unavailable; else it is logged and tried again. on_wait: called
+        before each wait, to show how far things are.
         """
         with _signals(self) as alarm:
             while not self.stopping:
@@ -61,6 +71,9 @@ class Server:
                     continue
                 for one in self.served:
                     one.gate.publish()
+                    if not until_idle:
+                        _tidy_now_and_then(one, clock())
+                on_wait()
                 if until_idle and all(one.gate.is_idle(clock() + IDLE_PATIENCE_S) for one in self.served):
                     return
                 self._wait(alarm, clock())
@@ -171,6 +184,24 @@ def _open_wake(folder: Path) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path, 0o600)
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _tidy_now_and_then(one: Served, now: float) -> None:
+    """Once an hour, beside the loop: git's housekeeping may take minutes."""
+    if now < one.tidy_at:
+        return
+    is_first = one.tidy_at == 0.0
+    one.tidy_at = now + EVERY_S
+    if is_first:
+        return  # not in the first moments of a daemon
+
+    def work() -> None:
+        try:
+            tidy(one.repository, one.gate.journal, now)
+        except (Unavailable, OSError) as trouble:
+            log.warning("%s: could not tidy up: %s", one.repository.name, trouble)
+
+    threading.Thread(target=work, name="tidy", daemon=True).start()
 
 
 def _as_unavailable(trouble: Exception) -> Unavailable:

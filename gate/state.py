@@ -69,7 +69,7 @@ class State:
     judged: dict[Sha, TrunkJudged] = field(default_factory=dict)
     green: Sha | None = None  # judged green last
     promoted: Sha | None = None
-    tokens: dict[str, str] = field(default_factory=dict)  # name → digest
+    tokens: dict[str, str] = field(default_factory=dict)  # name → digest; replaced, never altered: the web thread reads it
     deploy: DeployState = field(default_factory=DeployState)
 
     def newest(self, change: ChangeId) -> Submission | None:
@@ -122,9 +122,9 @@ def apply_event(state: State, event: Event) -> None:
         case Promoted():
             state.promoted = event.commit
         case TokenAdded():
-            state.tokens[event.name] = event.digest
+            state.tokens = {**state.tokens, event.name: event.digest}
         case TokenRevoked():
-            state.tokens.pop(event.name, None)
+            state.tokens = {name: digest for name, digest in state.tokens.items() if name != event.name}
         case (
             deploys.DeployStarted()
             | deploys.StepSent()
