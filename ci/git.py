@@ -172,7 +172,7 @@ class ServerGit:
                 env=git_environment(env),
             )
         except self._not_found as gone:
-            raise _cannot_start(self.git_dir, gone) from gone
+            raise _cannot_start(self.git_dir, gone.__cause__ or gone) from gone
         out, err = process.communicate(stdin)
         return _answer(arguments, GitEnd(process.returncode, out, os.fsdecode(err)), ok)
 
@@ -181,10 +181,19 @@ class ServerGit:
 
         For one thread at a time. Never for names from outside: the resident git reads one name per line.
         """
+        if self._objects is None:  # GitPython's reader knows ids of SHA-1 only
+            end = self.run("rev-parse", "--quiet", "--verify", "--end-of-options", name, ok=(0, 1))
+            return Sha(end.text) if end.code == 0 else None
         try:
             found, _, _ = self._wrapper.get_object_header(name)
-        except ValueError:
-            return None
+        except self._not_found as gone:
+            raise _cannot_start(self.git_dir, gone.__cause__ or gone) from gone
+        except (ValueError, OSError) as answer:
+            if str(answer).rstrip("'").endswith(" missing"):
+                return None
+            # Somebody ended the resident git: that is no answer. The next question starts another.
+            self._wrapper.clear_cache()
+            raise Unavailable(f"git cat-file failed in {self.git_dir}: {answer}") from answer
         return Sha(os.fsdecode(found))
 
     def diff(self, before: Sha, after: Sha) -> bytes | None:
@@ -243,7 +252,7 @@ def _answer(arguments: tuple[str, ...], end: GitEnd, ok: Collection[int]) -> Git
     return end
 
 
-def _cannot_start(git_dir: Path, cause: Exception) -> Unavailable:
+def _cannot_start(git_dir: Path, cause: BaseException) -> Unavailable:
     if not git_dir.exists():
         return Unavailable(f"{git_dir} is gone: the repository was moved or deleted")
     return Unavailable(

@@ -6,6 +6,7 @@ events is here. Any process may append (a person's command does); the daemon alo
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives 
 SCHEMA_VERSION = "0001"  # newest file in migrations/versions
 
 _MEND = "stop the gate, move the file away, restore a copy of it or start without one: what waits in Git is found again"
+
+_ALEMBIC = threading.Lock()  # it keeps what it is working on in its module
 
 T = TypeVar("T")
 
@@ -163,7 +166,7 @@ def _migrate(engine: sa.Engine, path: Path) -> None:
 
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with engine.begin() as connection:
+    with _ALEMBIC, engine.begin() as connection:
         settings.attributes["connection"] = connection
         command.upgrade(settings, "head")
 

@@ -25,7 +25,9 @@ class Repository:
         if not (self.git_dir / "HEAD").is_file() or not (self.git_dir / "objects").is_dir():
             raise UserError(f"{git_dir} is not a bare Git repository: give the folder that 'git init --bare' made")
         self.git = ServerGit(self.git_dir)
-        self.trunk = RefName(self.git.run("symbolic-ref", "HEAD").text)
+        self.trunk = RefName(self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1)).text)
+        if not self.trunk.startswith("refs/heads/"):
+            raise UserError(f"HEAD of {git_dir} points to no branch: name the trunk with gate init --trunk BRANCH {git_dir}")
         self.folder = self.git_dir / GATE_FOLDER
         self._names: dict[str, Sha | None] = {}
         self.owner = pwd.getpwuid(self.git_dir.stat().st_uid).pw_name
