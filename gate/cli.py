@@ -134,7 +134,7 @@ def _config(arguments: argparse.Namespace) -> int:
     if arguments.what == "check":
         lines = [*(f"{path}: warning: {line}" for line in warned), f"{path} is fine: {len(found.checks)} checks"]
         return _print(arguments, {"file": str(path), "problems": [], "warnings": list(warned)}, lines)
-    values = config.effective(found, data)
+    values = config.effective(found, data, str(path))
     width = max((len(name) for name, _, _ in values), default=0)
     shown = [f"{name:<{width}}  {value:<30}  # {origin}" for name, value, origin in values]
     return _print(arguments, {"values": [{"path": n, "value": v, "origin": o} for n, v, o in values]}, shown)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fakes.repositories import Repository, git_env
-
 from gate import commands
 from gate.install import init_bare
 from gate.serve import open_server
@@ -117,6 +116,9 @@ class Stand:
         done = self.gate(*words, "--json", by=by)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def daemon_log(self) -> str:
+        return (self.folder / "serve.log").read_text()
 
     def daemon(self, *words: str) -> "Daemon":
         return Daemon(self, *words)
