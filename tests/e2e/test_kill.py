@@ -6,10 +6,13 @@ landing: between T and C lie exactly the listed changes, and every required chec
 
 import itertools
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from ci.deploy.model import DeployStarted
 from ci.keys import KeyMaker
@@ -63,8 +66,12 @@ def test_a_queue_killed_at_any_boundary_ends_as_if_nothing_had_been(tmp_path: Pa
     assert ending.landed in ([1, 2], [2, 1])
 
 
-def test_a_deploy_killed_at_any_boundary_reaches_each_target_once(tmp_path: Path) -> None:
+def test_a_deploy_killed_at_any_boundary_reaches_each_target_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand = Stand(tmp_path, PLAIN + AFTER, {"x": "0"})
+    monkeypatch.setenv("TARGETS", str(tmp_path))
+    stand.settle()  # deploys what is there: now it is the change's turn
+    (stand.path / "gate" / "wake").unlink()  # neither can be copied, and both are made anew
+    shutil.rmtree(stand.path / "gate" / "pool")
     stand.submit("good", {"x": "1"})
     ending = kill_at_every_boundary(stand)
     assert ending.verdicts == {1: "landed"}
@@ -126,6 +133,8 @@ class Copy:
         self.targets = folder / "targets"
         self.targets.mkdir()
         self.log = folder / "log"
+        with commands.office(self.path) as at:
+            self.seq = at.state.seq  # of the last event before
 
     def live(self, nursery: Nursery, kill_at: int | None = None) -> Life:
         return nursery.live(self.path, self.log, kill_at, {"TARGETS": str(self.targets)})
@@ -168,7 +177,7 @@ class Copy:
 
     def deployed(self, at: commands.Office) -> dict[str, str]:
         """The subject of what each target has. It got that, and whatever was overtaken by it, once."""
-        started = [event.commit for _, event in at.journal.read() if isinstance(event, DeployStarted)]
+        started = [event.commit for _, event in at.journal.read(self.seq) if isinstance(event, DeployStarted)]
         assert len(started) == len(set(started))
         found = {target.name: target.read_text().split() for target in self.targets.iterdir()}
         for target, commits in found.items():
@@ -213,7 +222,10 @@ def hold_to_the_rule(at: commands.Office) -> None:
         for proof in landing.proofs:
             found = at.journal.query(lambda execute, key=proof.key: results_for_keys(execute, [key]))[proof.key]
             assert any(result.run == proof.run and result.outcome is Outcome.GREEN for result in found)
-    merged = [git.run("rev-parse", f"{commit}^2").text for commit in history[: sum(len(landing.commits) for _, landing in state.landings)]]
+    merged = [
+        git.run("rev-parse", f"{commit}^2").text
+        for commit in history[: sum(len(landing.commits) for _, landing in state.landings)]
+    ]
     assert len(merged) == len(set(merged)), "a head was merged twice"
     landed = {change for change, verdict in state.verdicts.items() if verdict is Verdict.LANDED}
     marked = git.run("for-each-ref", "--format=%(refname)", "refs/changes/*/landed").text.split()
