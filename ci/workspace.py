@@ -28,6 +28,9 @@ _SUBMODULE = b"160000"
 _REFUSAL = "the commit holds a path that git refuses to write: {}"
 _GLOB = re.compile(r"[*?\[\\]")
 
+# trustctime: git may compare whole seconds only. Files that are as new as the index it compares by content; a file that is
+# older and is changed after the index was written has a later second of change, which unlike the others nobody can set.
+#
 # Whatever the account's own settings say: these keep the reset of a work tree complete and honest.
 _WARM_SETTINGS = f"""
 [core]
@@ -187,6 +190,13 @@ def write_files(repository: Git, entries: Sequence[Entry], folder: Path, scratch
         raise TreeRefused(_REFUSAL.format(indexed.err.partition("Ignoring path")[2].strip()))
 
 
+class _Settled(NamedTuple):
+    """What a warm tree holds: a commit, and where its submodules are."""
+
+    commit: Sha
+    submodules: frozenset[bytes]
+
+
 class _WarmTree:
     """A work tree that is kept between runs, with a Git directory beside it that borrows the canonical objects."""
 
@@ -194,7 +204,6 @@ class _WarmTree:
         self._repository = repository
         self._home = home
         self._door = door
-        self._settled = home / "commit"
         self.git_dir = home / "git"
         self.folder = home / "tree"
 
@@ -205,37 +214,60 @@ class _WarmTree:
     def reset_to(self, commit: Sha, mark: Path) -> None:
         """Make the folder hold exactly the commit, whatever the last run did to it."""
         env = {processes.MARK: str(mark)}
-        before = self._settled_at()
-        self._settled.unlink(missing_ok=True)
+        settled = self._read_settled()
+        (self._home / "settled").unlink(missing_ok=True)
+        submodules = None if settled is None else self._submodules_after(settled, commit)
         try:
-            if before is None or not self._is_written_alike(before, commit) or not self._is_cleared(before, env):
+            if settled is None or submodules is None or not self._is_cleared(settled, env):
                 self._begin_anew()
-            self._check_out(commit, env)
+                submodules = self._submodules_of(commit)
+            self._git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
         except GitFailed as failed:
             raise _refused(failed) from failed
-        self._settled.write_text(commit)
+        (self._home / "settled").write_bytes(b"\0".join((commit.encode(), *sorted(submodules))))
 
-    def _settled_at(self) -> Sha | None:
-        """The commit that the folder held when it was last given away; None: never, or a reset was cut short."""
+    def _read_settled(self) -> _Settled | None:
+        """What the folder held when it was last given away; None: nothing ever, or a reset was cut short."""
         try:
-            return Sha(self._settled.read_text())
+            commit, *submodules = (self._home / "settled").read_bytes().split(b"\0")
         except FileNotFoundError:
             return None
+        return _Settled(Sha(commit.decode()), frozenset(submodules))
 
-    def _is_written_alike(self, before: Sha, commit: Sha) -> bool:
-        """Do both have the same attributes? They decide how blobs become files, and git does not write a blob that is the
-        same in both commits again because of them."""
-        if before == commit:
-            return True
+    def _submodules_after(self, settled: _Settled, commit: Sha) -> frozenset[bytes] | None:
+        """Paths of the submodules of a commit, by what differs from the settled one.
+
+        None: the folder cannot be moved there, only written anew. Attributes decide how blobs become files, and git does
+        not write a blob that is the same in both commits again because of them.
+        """
+        if settled.commit == commit:
+            return settled.submodules
         end = self._repository.run(
-            *("diff-tree", "-r", "--quiet", "--no-renames", "--end-of-options", before, commit),
-            *("--", ":(glob)**/.gitattributes"),
-            ok=(0, 1, 128),  # 128: the commit of before may have been pruned
+            *("diff-tree", "-r", "-z", "--raw", "--no-renames", "--ignore-submodules=none", "--end-of-options"),
+            *(settled.commit, commit),
+            ok=(0, 128),  # 128: the commit before may have been pruned
         )
-        return end.code == 0
+        if end.code != 0:
+            return None
+        submodules = set(settled.submodules)
+        fields = iter(end.out.split(b"\0")[:-1])
+        for meta, path in zip(fields, fields, strict=True):
+            if path.rpartition(b"/")[2] == b".gitattributes":
+                return None
+            old_mode, new_mode = meta.lstrip(b":").split(b" ")[:2]
+            if old_mode == _SUBMODULE:
+                submodules.discard(path)
+            if new_mode == _SUBMODULE:
+                submodules.add(path)
+        return frozenset(submodules)
 
-    def _is_cleared(self, before: Sha, env: Mapping[str, str]) -> bool:
-        """Remove everything that is not of the commit before. False: there is something that cannot be removed.
+    def _submodules_of(self, commit: Sha) -> frozenset[bytes]:
+        listed = self._repository.run("ls-tree", "-r", "-d", "-z", "--full-tree", "--end-of-options", commit).out
+        lines = (line.split(b"\t", 1) for line in listed.split(b"\0")[:-1])
+        return frozenset(path for meta, path in lines if meta.startswith(_SUBMODULE))
+
+    def _is_cleared(self, settled: _Settled, env: Mapping[str, str]) -> bool:
+        """Remove everything that is not of the settled commit. False: there is something that cannot be removed.
 
         This comes ahead of the checkout: git would take an attributes file that a check left behind for one of ours.
         """
@@ -245,21 +277,16 @@ class _WarmTree:
             for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
                 (self.git_dir / lock).unlink(missing_ok=True)
             self._git.run("clean", "--quiet", "-ffdx", env=env)
-            self._clear_blind_spots(before, env)
+            # What git clean does not look at: anything named .git, pipes, sockets, and the content of submodules.
+            for odd in list(_unseen_by_git(self.folder)):
+                remove_tree(odd)
+            for name in settled.submodules:
+                path = self.folder / os.fsdecode(name)
+                if os.path.lexists(path) and path.parent.resolve() == path.parent:  # never through a check's symlink
+                    remove_tree(path)
         except (GitFailed, OSError):
             return False
         return True
-
-    def _clear_blind_spots(self, before: Sha, env: Mapping[str, str]) -> None:
-        """Remove what ``git clean`` does not look at: anything named .git, pipes, sockets, submodule folders."""
-        for odd in list(_unseen_by_git(self.folder)):
-            remove_tree(odd)
-        for line in self._git.run("ls-tree", "-r", "-d", "-z", "--full-tree", before, env=env).out.split(b"\0")[:-1]:
-            meta, name = line.split(b"\t", 1)
-            path = self.folder / os.fsdecode(name)
-            # Never through a symlink that a check put in the way.
-            if meta.startswith(_SUBMODULE) and os.path.lexists(path) and path.parent.resolve() == path.parent:
-                remove_tree(path)
 
     def _begin_anew(self) -> None:
         """An empty folder and a new Git directory."""
@@ -271,9 +298,6 @@ class _WarmTree:
         (self.git_dir / "objects" / "info" / "alternates").write_bytes(_quoted(self._objects()) + b"\n")
         with (self.git_dir / "config").open("a") as config:
             config.write(_WARM_SETTINGS)
-
-    def _check_out(self, commit: Sha, env: Mapping[str, str]) -> None:
-        self._git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
 
     def _objects(self) -> Path:
         return (self._repository.git_dir / "objects").resolve()

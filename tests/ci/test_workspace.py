@@ -5,6 +5,8 @@ import re
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -153,14 +155,43 @@ def test_a_submodule_is_an_empty_folder_and_no_file(bench: Bench, inputs: tuple[
         assert set(place.files or ()) == set(FIRST)
 
 
+def test_submodules_that_come_and_go(bench: Bench) -> None:
+    repository = bench.repository
+    without = repository.head()
+    repository.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},lib")
+    repository.git("commit", "-q", "-m", "submodule")
+    with_it = repository.head()
+
+    def fill(folder: Path) -> None:
+        (folder / "lib").mkdir(exist_ok=True)
+        (folder / "lib" / "left.txt").touch()
+
+    for commit in (without, with_it, without, with_it, with_it):
+        expected = {**FIRST, "lib": "folder"} if commit == with_it else FIRST
+        assert bench.look(commit, fill)[1] == expected
+
+
 def test_a_file_changed_back_to_its_old_size_and_time_is_noticed(bench: Bench) -> None:
     def tamper(folder: Path) -> None:
         file = folder / "src" / "a.py"
-        os.utime(file, (1_000_000_000, 1_000_000_000))
-        # As if the index were much newer than the file: git does not compare the content of such files.
-        PlainGit(folder.parent / "git", folder).run("update-index", "--refresh")
+        before = file.stat()
+        # Git compares whole seconds, and the content of files that are as new as its index: be as late as real checks are.
+        os.utime(folder.parent / "git" / "index", (before.st_mtime + 10, before.st_mtime + 10))
+        while int(time.time()) <= int(before.st_ctime):
+            threading.Event().wait(int(before.st_ctime) + 1 - time.time())
         file.write_bytes(b"A = 2\n")
-        os.utime(file, (1_000_000_000, 1_000_000_000))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    bench.look(bench.repository.head(), tamper)
+    assert bench.look(bench.repository.head())[1] == FIRST
+
+
+def test_a_file_changed_back_within_the_same_second_is_noticed(bench: Bench) -> None:
+    def tamper(folder: Path) -> None:
+        file = folder / "src" / "a.py"
+        before = file.stat()
+        file.write_bytes(b"A = 2\n")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     for _ in range(3):
         assert bench.look(bench.repository.head(), tamper)[1] == FIRST
@@ -240,7 +271,7 @@ def test_the_next_run_finds_the_commit_and_nothing_else(bench: Bench, mischief: 
     bench.look(first, mischief)
     assert bench.look(second, mischief)[1] == {**FIRST, "src/c.py": b"C = 1\n", "README.md": b"bye\n"}
     assert bench.look(first)[1] == FIRST
-    assert {entry.name for entry in home.iterdir()} <= {"git", "tree", "commit", "outside"}
+    assert {entry.name for entry in home.iterdir()} <= {"git", "tree", "settled", "outside"}
     assert not any((home / "outside").glob("*"))
 
 
@@ -308,7 +339,7 @@ def test_a_broken_slot_is_thrown_away_and_made_new(bench: Bench) -> None:
     assert bench.look(commit)[1] == FIRST
     (git / "index.lock").touch()  # held by a git that is gone, in the eyes of a running daemon
     assert bench.look(commit)[1] == FIRST
-    (bench.folder / "pool" / "0" / "commit").unlink()  # as if we had been killed in the middle of a reset
+    (bench.folder / "pool" / "0" / "settled").unlink()  # as if we had been killed in the middle of a reset
     assert bench.look(commit)[1] == FIRST
 
 
