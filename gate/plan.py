@@ -128,9 +128,12 @@ class View:
         self.waiting = {change.id: change for change in self.queue}
         self.running = {run.key for run in snapshot.running}
         self._tangled = self._find_tangled()
+        self._sound: set[tuple[Entry, ...]] = set()  # changes to which there is no objection, in this order on trunk
 
     def hopelessness(self, change: Change) -> tuple[Reason, ...]:
         """Reasons to refuse without any run; empty when there is none."""
+        if not change.depends:
+            return change.broken
         gone = (
             Reason(Why.DEPENDENCY_GONE, change=needed, detail=self._fate(needed))
             for needed in change.depends
@@ -151,7 +154,7 @@ class View:
         """Changes that depend on each other in a circle, and those that depend on such: all that cannot be put in order."""
         settled: set[ChangeId] = set()
         for change in self.queue:
-            if all(needed in settled or needed not in self.waiting for needed in change.depends):
+            if not change.depends or all(needed in settled or needed not in self.waiting for needed in change.depends):
                 settled.add(change.id)
         return frozenset(self.waiting.keys() - settled)
 
@@ -210,8 +213,10 @@ class View:
             return Objection.OTHER_TRUNK
         if not candidate.entries or candidate.entries[-1] != proposal.change.entry:
             return Objection.NOT_LAST
-        before: set[ChangeId] = set()
-        for id_, revision in candidate.entries:
+        ahead = candidate.entries[:-1]
+        known = len(ahead) if ahead in self._sound else 0  # what was looked at as a candidate is not looked at again
+        before = {id_ for id_, _ in candidate.entries[:known]}
+        for id_, revision in candidate.entries[known:]:
             change = self.waiting.get(id_)
             if change is None or change.revision != revision:
                 return Objection.NOT_WAITING
@@ -219,9 +224,10 @@ class View:
                 return Objection.TWICE
             if not change.may_run:
                 return Objection.MAY_NOT_RUN
-            if any(needed in self.waiting and needed not in before for needed in change.depends):
+            if change.depends and any(needed in self.waiting and needed not in before for needed in change.depends):
                 return Objection.DEPENDENCY_MISSING
             before.add(id_)
+        self._sound.add(candidate.entries)
         return None
 
 

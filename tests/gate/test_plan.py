@@ -28,6 +28,7 @@ from gate.plan import (
     INFRASTRUCTURE_TRIES,
     RED_TRUNK_RECHECK_S,
     Objection,
+    Policy,
     Proposal,
     View,
     plan,
@@ -365,6 +366,24 @@ def test_a_change_behind_two_that_secretly_conflict_waits_and_lands_at_last() ->
     assert queue.verdict(3) is LANDED
 
 
+def test_what_depends_on_a_change_that_secretly_conflicts_does_not_land_without_it() -> None:
+    queue = world(code("unit", "z"), clashes={frozenset((ChangeId(1), ChangeId(2)))})
+    queue.push({"a": "1"})
+    queue.push({"b": "1"})
+    queue.push({"c": "1"}, depends=[2])
+    queue.settle()
+    assert (queue.verdict(1), queue.verdict(2), queue.whys(3)) == (LANDED, REFUSED, [Why.DEPENDENCY_GONE])
+
+
+def test_a_change_is_tested_on_all_that_those_it_meddles_with_stand_on() -> None:
+    queue = world(workers=8)
+    queue.push({"a": "1"})
+    queue.push({"a": Edit("1", "2"), "b": "1"})
+    queue.push({"b": Edit("1", "2")})
+    queue.turns()
+    assert ("b", (1, 2, 3)) in queue.tested()
+
+
 # --- infrastructure errors --------------------------------------------------------------------------------------------
 
 
@@ -455,6 +474,22 @@ def test_nobody_waits_for_a_draft() -> None:
     queue.push({"b": "1"})
     queue.turns()
     assert queue.tested() == {("unit", (2,)), ("unit", (2, 1))}
+
+
+def test_drafts_do_not_wait_for_each_other() -> None:
+    queue = one_check()
+    queue.push({"a": "1"}, draft=True)
+    queue.push({"b": "1"}, draft=True)
+    queue.turns()
+    assert queue.tested() == {("unit", (1,)), ("unit", (2,))}
+
+
+def test_nobody_waits_for_an_approval_of_another_change() -> None:
+    queue = one_check()
+    queue.push({"a": "1"}, needs_approval=True)
+    queue.push({"b": "1"})
+    queue.settle()
+    assert queue.verdict(2) is LANDED
 
 
 def test_a_change_held_for_approval_is_not_run_and_lands_when_approved() -> None:
@@ -801,9 +836,72 @@ def test_the_core_names_what_is_wrong_with_a_proposal_and_does_nothing_with_it(
     assert not any(isinstance(decision, Build | Start | Land | Refuse) for decision in made.decisions)
 
 
-def test_a_change_that_is_refused_is_not_also_landed_however_it_is_proposed() -> None:
-    queue = one_check()
-    queue.push({"a": "bad"})
-    queue.push({"a": Edit("bad", "1")}, depends=[1])
-    queue.settle()
-    assert (queue.verdict(1), queue.verdict(2)) == (REFUSED, REFUSED)
+def proposing(*candidates: tuple[int, ...]) -> Policy:
+    """A policy that proposes candidates of these changes, each for its last one."""
+
+    def policy(view: View) -> Iterator[Proposal]:
+        for numbers in candidates:
+            changes = [view.waiting.get(ChangeId(number)) for number in numbers]
+            entries = tuple(change.entry for change in changes if change is not None)
+            if changes[-1] is not None and len(entries) == len(numbers):
+                yield Proposal(changes[-1], Candidate(view.snapshot.trunk, entries))
+
+    return policy
+
+
+def run_all(queue: World, policy: Policy) -> None:
+    """Finish all that the policy leads to, without landing anything."""
+    queue.close()
+    for _ in range(20):
+        queue.turn(policy)
+        for run in list(queue.running):
+            queue.finish_check(run)
+    queue.open()
+
+
+def test_a_change_is_refused_or_lands_and_never_both_however_often_it_is_proposed() -> None:
+    queue = world(code("unit", "a", "b", breaks=[{"a": "0", "b": "new"}]), workers=8)
+    green_base(queue)
+    queue.push({"a": "1"})
+    queue.push({"b": "new"})
+    policy = proposing((1,), (2,), (1, 2))
+    run_all(queue, proposing((1,), (1, 2)))
+    for _ in range(5):
+        queue.turn(policy)
+        for run in list(queue.running):
+            queue.finish_check(run)
+    assert queue.verdict(1) is LANDED
+
+
+def test_a_policy_cannot_land_a_change_on_top_of_one_that_is_held() -> None:
+    queue = one_check(workers=8)
+    queue.push({"a": "1"}, draft=True)
+    queue.push({"b": "1"})
+    policy = proposing((1,), (1, 2))
+    run_all(queue, policy)
+    queue.turn(policy)
+    assert [(reason.why, reason.change) for reason in queue.reasons(2)] == [(Why.WAITS_FOR_CHANGE, 1)]
+
+
+def test_a_policy_cannot_take_other_changes_through_a_closed_trunk() -> None:
+    queue = one_check(workers=8)
+    queue.push({"a": "1"})
+    queue.push({"b": "1"}, mends_gate=True)
+    policy = proposing((1,), (1, 2))
+    run_all(queue, policy)
+    queue.close()
+    queue.turn(policy)
+    assert queue.whys(2) == [Why.TRUNK_CLOSED]
+
+
+def test_with_every_commit_a_train_lands_only_as_far_as_each_prefix_is_green() -> None:
+    """The second alone is green, on top of the first it is red, and the third mends that."""
+    queue = world(code("unit", "a", "b", "c", breaks=[{"a": "new", "b": "new", "c": "0"}]), workers=8, every_commit=True)
+    queue.push({"a": "new"})
+    queue.push({"b": "new"})
+    queue.push({"c": "1"})
+    policy = proposing((1,), (2,), (1, 2, 3))
+    run_all(queue, policy)
+    queue.turn(policy)
+    queue.turn(policy)
+    assert queue.landed == [((1, 1),)]

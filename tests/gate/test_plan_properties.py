@@ -194,7 +194,7 @@ def everything_is_decided(world: World, chance: random.Random) -> None:
 
 
 Queue.TestCase.settings = settings(
-    max_examples=120,
+    max_examples=250,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
