@@ -151,7 +151,11 @@ def _submit(state: State, submission: Submission) -> None:
 
 
 def _decide(state: State, entry: Entry, decided: Decided) -> None:
+    """The first verdict on a revision stands: a person and the gate may decide at the same moment. But trunk has the last
+    word, for what has landed has landed."""
     change, revision = entry
+    if entry in state.decided and decided.verdict is not Verdict.LANDED:
+        return
     state.decided[entry] = decided
     waiting = state.waiting.get(change)
     if decided.verdict is Verdict.LANDED or (waiting is not None and waiting.revision == revision):
