@@ -26,7 +26,7 @@ from gate.model import (
     Verdict,
     Why,
 )
-from gate.state import TRUNK, State, apply_event, fold
+from gate.state import TRUNK, State, fold
 
 RED = (Reason(Why.CHECK_RED, check=CheckName("unit")),)
 
