@@ -338,7 +338,7 @@ class _Process:
         )
 
     def _record(self, pid: int) -> None:
-        """Who to end when we are killed: see workers/local.py. Local runs die with their terminal."""
+        """Whom to end should we be killed: see ``reap``. Nobody reaps for a run without a lasting scratch folder."""
         if self._place.scratch is not None:
             (self._scratch / "process").write_text(f"{pid} {processes.start_ticks(pid)}\n")
 
