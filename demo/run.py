@@ -348,7 +348,7 @@ def deploys(scene: Scene) -> str:
     scene.output(ann.must(SUBMIT).matching("landed"))
     good = stage.trunk
     deploy = stage.wait_until_deployed(good)
-    scene.output(waves_said(stage, deploy))
+    scene.output(waves_said(stage, good))
     scene.check("the deploy was good", deploy["state"] == "good")
     scene.check("all ten servers have it", set(stage.versions().values()) == {good})
     scene.check("in three waves: 1, 3 and 6", waves_of(stage, good) == WAVES)
@@ -360,7 +360,7 @@ def deploys(scene: Scene) -> str:
     bad = stage.trunk
     status = stage.wait_until_judged()
     deploy = stage.wait_until_deployed(bad)
-    scene.output(waves_said(stage, deploy))
+    scene.output(waves_said(stage, bad))
     said = ann.must(f"gate deploys --repo {repo}", folder=stage.folder).lines
     scene.output([said[0], *said[-2:]])
     scene.check(
@@ -469,10 +469,12 @@ def waves_of(stage: Stage, commit: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(waves[wave]) for wave in sorted(waves))
 
 
-def waves_said(stage: Stage, deploy: Json) -> list[str]:
-    """What the daemon said of a deploy's waves and its end."""
-    number = deploy["deploy"]
-    return [*stage.gate_said(f"deploy {number}: wave "), *stage.gate_said(f"deploy {number}: deploy {number} ")]
+def waves_said(stage: Stage, commit: str) -> list[str]:
+    """What the daemon said of the waves of this commit's deploy, and of its end. To be read, not to be checked."""
+    said = stage.gate_said()
+    begin = next(place for place, line in enumerate(said) if f"deploying {commit[:10]}" in line)
+    steps = (" of web", "verify of")
+    return [line for line in said[begin:] if "production:" in line and not any(step in line for step in steps)]
 
 
 def submit_both(scene: Scene, one: Person, other: Person) -> tuple[Done, Done]:
