@@ -634,6 +634,7 @@ class Recorder:
     def __init__(self, door: Door) -> None:
         self.door = door
         self.updates: list[str] = []
+        self.names: list[str] = []
         self.fresh: dict[str, Mapping[str, object]] = {}  # records and refs of this very push
         newest = door.objects.read(SUBMISSIONS)
         if newest is None:
@@ -679,17 +680,22 @@ class Recorder:
             "subject": submission.subject,
         }
         self.at = self.write(record, (self.at, submission.head))
-        self.updates.append(f"create {submission.ref} {submission.head}")
+        self.updates.append(f"update {submission.ref} {submission.head}")
         self.fresh[submission.ref] = record
         for key in keys:
-            self.updates.append(f"update {key} {self.at}")
+            self.names.append(f"update {key} {self.at}")
             self.fresh[key] = record
 
     def commit(self) -> None:
-        """Perform the ref updates in one transaction. Raises LostRace when somebody else's came first."""
+        """Perform the ref updates in one transaction. Raises LostRace when somebody else's came first.
+
+        git applies them one after another and may be killed in between, so their order matters: a change's ref without a
+        record is nothing, and is written over; a record without its names is whole; a name must not lead to no record.
+        And we may be killed before git has read them all: only with "commit" are they complete.
+        """
         if not self.updates:
             return
-        lines = [f"update {SUBMISSIONS} {self.at} {self.was}", *self.updates]
+        lines = ["start", *self.updates, f"update {SUBMISSIONS} {self.at} {self.was}", *self.names, "prepare", "commit"]
         stdin = "".join(line + "\n" for line in lines).encode()
         code, _, said = git("update-ref", "--stdin", stdin=stdin, ok=(0, 1, 128))
         if code == 0:
@@ -992,7 +998,7 @@ def wait_for_verdicts(push: Push, timeout_s: float) -> None:
     ]
     give_up_at = time.monotonic() + timeout_s
     ask_at = 0.0
-    was_running = True
+    was_running = is_gate_running()  # ahead of the first look: what the feed tells later came from a gate that ran
     is_first = True
     pusher = select.poll()
     pusher.register(1, 0)  # reports an error once nobody holds the other end, which is receive-pack
@@ -1005,7 +1011,7 @@ def wait_for_verdicts(push: Push, timeout_s: float) -> None:
         if not pending or now >= give_up_at or (not is_first and pusher.poll(LOOK_EVERY_MS)):
             break
         if now >= ask_at:
-            is_running = is_gate_running()
+            is_running = was_running if is_first else is_gate_running()
             if is_first and not is_running:
                 for command, watch in pending:
                     number = watch.submission.change
