@@ -189,6 +189,9 @@ class Gate:
         """Ends of runs, what people asked for, a trunk that somebody moved, and new submissions."""
         happened = self._take_in_ends()
         happened |= self._catch_up()
+        if self.state.landing is not None:  # begun, and then the disk or git failed
+            recover(self.repository, self.journal, self.state, self._clock())
+            happened |= self._catch_up()
         trunk = self.repository.look(self.repository.trunk)
         if trunk is not None and trunk != self.state.trunk:
             self._record(TrunkMoved(self._clock(), self.state.trunk, trunk))

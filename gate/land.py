@@ -6,13 +6,21 @@
 Nothing else in the program moves trunk. After a crash the ref says whether a landing that was begun took place.
 """
 
+import time
+
+from ci import processes
+from ci.errors import Unavailable
 from ci.git import GitFailed
 from ci.model import InputKey, Result, Sha
 from ci.results import newest_green, results_for_keys
 from gate.journal import Journal
+from gate.locks import STALE_AFTER_S
 from gate.model import Candidate, Landed, LandingFailed, LandingStarted, Merged, Proof
 from gate.repository import SUBMISSIONS, Repository
 from gate.state import State
+
+MARK = "landing"  # below the gate's folder, and no file: the mark of the git that moves trunk
+PATIENCE_S = 10.0  # for such a git, when its daemon was killed
 
 
 def land(
@@ -38,6 +46,11 @@ def land(
     trouble = _move(repository, started, seen)
     if trouble is not None:
         journal.append(LandingFailed(now, candidate.base, merged.commit, trouble))
+        if ".lock': File exists" in trouble:
+            raise Unavailable(
+                f"{repository.trunk} cannot be moved: {trouble.splitlines()[0]}; the gate removes a lock that is older than "
+                f"{STALE_AFTER_S:.0f} s by itself"
+            )
         return trouble
     journal.append(Landed(now, candidate.base, merged.commit))
     return None
@@ -48,11 +61,34 @@ def recover(repository: Repository, journal: Journal, state: State, now: float) 
     started = state.landing
     if started is None:
         return
+    _outwait_git(repository)
     trunk = repository.look(repository.trunk)
     if trunk is not None and _contains(repository, trunk, started.commit):
+        _mark(repository, started)
         journal.append(Landed(now, started.base, started.commit))
     else:
         journal.append(LandingFailed(now, started.base, started.commit, "the gate stopped before trunk moved"))
+
+
+def _outwait_git(repository: Repository) -> None:
+    """Until the git of a killed daemon is gone: it might yet move trunk, after we have looked."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while left := processes.marked(repository.folder / MARK):
+        if time.monotonic() > give_up_at:
+            raise Unavailable(f"git of an earlier gate is still moving {repository.trunk}: processes {sorted(left)}")
+        time.sleep(0.005)
+
+
+def _mark(repository: Repository, started: LandingStarted) -> None:
+    """Mark the changes of a landing that took place: git moves one ref after another, and may be killed in between."""
+    lines = []
+    for (change, _), commit in zip(started.changes, started.commits, strict=True):
+        ref = f"refs/changes/{change}/landed"
+        if repository.look(ref) != commit:
+            (repository.git_dir / f"{ref}.lock").unlink(missing_ok=True)  # nobody but the daemon ever holds it
+            lines.append(f"update {ref} {commit}\n")
+    if lines:
+        repository.git.run("update-ref", "--stdin", stdin="".join(lines).encode())
 
 
 def _prove(journal: Journal, merged: Merged, now: float) -> tuple[Proof, ...] | str:
@@ -95,7 +131,11 @@ def _move(repository: Repository, started: LandingStarted, seen: Sha | None) -> 
     lines += ["prepare", "commit", ""]
     told = "gate: landed change " + ", ".join(str(change) for change, _ in started.changes[:20])
     try:
-        repository.git.run("update-ref", "-m", told, "--create-reflog", "--stdin", stdin="\n".join(lines).encode())
+        repository.git.run(
+            *("update-ref", "-m", told, "--create-reflog", "--stdin"),
+            stdin="\n".join(lines).encode(),
+            env={processes.MARK: str(repository.folder / MARK)},
+        )
     except GitFailed as failed:
         if _contains(repository, repository.look(repository.trunk), started.commit):
             return None

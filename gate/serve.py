@@ -22,6 +22,7 @@ from ci.git import GitFailed
 from ci.workers.local import LocalWorkers, reap
 from gate.gate import Gate
 from gate.journal import Journal
+from gate.locks import STALE_AFTER_S, remove_stale
 from gate.repository import Repository
 from gate.tidy import EVERY_S, tidy
 
@@ -42,6 +43,7 @@ class Served:
     gate: Gate
     pause_until: float = 0.0
     tidy_at: float = 0.0
+    unlock_at: float = 0.0
     trouble: Unavailable | None = None
 
 
@@ -73,6 +75,7 @@ class Server:
                     one.gate.publish()
                     if not until_idle:
                         _tidy_now_and_then(one, clock())
+                    _unlock_now_and_then(one, clock())
                 on_wait()
                 if until_idle and all(one.gate.is_idle(clock() + IDLE_PATIENCE_S) for one in self.served):
                     return
@@ -141,6 +144,7 @@ def _serve(path: Path, clock: Callable[[], float]) -> Served:
         on_failure.callback(os.close, lock)
         try:
             reap(repository.folder)
+            remove_stale(repository.git_dir, clock())
             wake = _open_wake(repository.folder)
         except OSError as cause:
             raise _as_unavailable(cause) from cause
@@ -184,6 +188,13 @@ def _open_wake(folder: Path) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path, 0o600)
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _unlock_now_and_then(one: Served, now: float) -> None:
+    """A hook's git may be killed too, and its lock would keep every later push out."""
+    if now >= one.unlock_at:
+        one.unlock_at = now + STALE_AFTER_S
+        remove_stale(one.repository.git_dir, now)
 
 
 def _tidy_now_and_then(one: Served, now: float) -> None:
