@@ -4,7 +4,6 @@ Owns the events table and the schema's version; the result tables in the same fi
 events is here. Any process may append (a person's command does); the daemon alone decides.
 """
 
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -56,13 +55,14 @@ class Journal:
         """Open, and create or migrate what is missing. Raises Unavailable when the file cannot be used."""
         self.path = path
         self._engine = _engine(path)
+        self._reading = self._engine.execution_options(reads=True)
         with self._trouble():
             _migrate(self._engine, path)
 
     def append(self, *events: Event, results: Iterable[tuple[Result, tuple[TestCase, ...]]] = ()) -> None:
         """Write the events, in this order, and the results, in one durable transaction."""
         rows = [
-            {"at": event.at, "kind": type(event).__name__, "change": _change_of(event), "data": msgspec.json.encode(event)}
+            {"at": event.at, "kind": type(event).__name__, "change": _change_of(event), "data": encode(event)}
             for event in events
         ]
         with self._trouble(), self._engine.begin() as connection:
@@ -85,7 +85,7 @@ class Journal:
 
     def query(self, ask: Callable[[Callable[..., Any]], T]) -> T:
         """Run one of ci/results.py's questions: ``ask`` gets the connection's execute."""
-        with self._trouble(), self._engine.connect() as connection:
+        with self._trouble(), self._reading.connect() as connection:
             return ask(connection.exec_driver_sql)
 
     def write(self, act: Callable[[Callable[..., Any]], object]) -> None:
@@ -97,7 +97,7 @@ class Journal:
         self._engine.dispose()
 
     def _rows(self, wanted: sa.Select[Any]) -> list[Any]:
-        with self._trouble(), self._engine.connect() as connection:
+        with self._trouble(), self._reading.connect() as connection:
             return list(connection.execute(wanted))
 
     @contextmanager
@@ -107,6 +107,26 @@ class Journal:
             yield
         except DatabaseError as cause:
             raise _unavailable(self.path, cause) from cause
+
+
+def encode(event: Event) -> bytes:
+    """One event as it is stored. A byte of a file's name that is no text becomes an escape, as in ``b\\udcfcro``."""
+    try:
+        return msgspec.json.encode(event)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_as_text(msgspec.to_builtins(event)))
+
+
+def _as_text(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_as_text(name): _as_text(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_as_text(item) for item in value]
+        case _:
+            return value
 
 
 def decode(kind: str, data: bytes) -> Event:
@@ -143,18 +163,16 @@ def _engine(path: Path) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def _(connection: sa.Connection) -> None:
         # IMMEDIATE: a transaction that reads first and writes later fails at once, whatever the timeout, when another wrote.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if not _is_read_only(path) else "BEGIN")
+        # One that only reads waits for nobody, and nobody for it.
+        reads = connection.get_execution_options().get("reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
 
 
-def _is_read_only(path: Path) -> bool:
-    return not os.access(path.parent, os.W_OK)
-
-
 def _migrate(engine: sa.Engine, path: Path) -> None:
     """Bring the file to SCHEMA_VERSION; Alembic is imported only when there is something to do."""
-    with engine.connect() as connection:
+    with engine.execution_options(reads=True).connect() as connection:
         if sa.inspect(connection).has_table("alembic_version"):
             version = connection.exec_driver_sql("select version_num from alembic_version").scalar()
             if version == SCHEMA_VERSION:
