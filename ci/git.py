@@ -5,6 +5,7 @@ plain door with the same face (``hooks`` pass it in). Callers give ``--`` and fu
 an option. Output is bytes, because file names are.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -197,10 +198,29 @@ class ServerGit:
         return Sha(os.fsdecode(found))
 
     def diff(self, before: Sha, after: Sha) -> bytes | None:
-        """As PlainGit's, from a resident git: a start would cost many times the answer. For one thread at a time."""
+        """As PlainGit's, from a resident git: a start would cost many times the answer. For one thread at a time.
+
+        Input keys rest on this answer, so one that is not beyond doubt is asked for again, from a git of its own.
+        """
         trees = [self.header(f"{one}^{{tree}}") for one in (before, after)]
         if None in trees:
             return None
+        if trees[0] == trees[1]:
+            return b""
+        question = f"{trees[0]} {trees[1]}\n".encode()
+        try:
+            answer = self._ask_differ(question)
+        except OSError:
+            answer = b""
+        found = answer.removeprefix(question)
+        if not answer.startswith(question) or not found:
+            self._end_differ()
+            end = self.run(*_DIFF, "--end-of-options", before, after, ok=(0, 128))
+            return end.out if end.code == 0 else None
+        return found
+
+    def _ask_differ(self, question: bytes) -> bytes:
+        """The answer of the resident diff-tree, which begins with the question. Raises OSError when it is gone."""
         if self._differ is None:
             self._differ = self._wrapper.execute(
                 [*self._front, *_DIFF, "--stdin"], as_process=True, istream=subprocess.PIPE, env=git_environment()
@@ -208,20 +228,15 @@ class ServerGit:
         # git echoes a line that is no object id, and flushes: the sign that the answer is whole. It cannot be guessed, so no
         # file name can be taken for it.
         mark = f"end-{os.urandom(16).hex()}\n".encode()
+        self._differ.stdin.write(question + mark)
+        self._differ.stdin.flush()
         answer = b""
-        try:
-            self._differ.stdin.write(f"{trees[0]} {trees[1]}\n".encode() + mark)
-            self._differ.stdin.flush()
-            while not answer.endswith(mark):
-                more = os.read(self._differ.stdout.fileno(), 1 << 16)
-                if not more:
-                    raise OSError("it ended in the middle of an answer")
-                answer += more
-        except OSError as cause:
-            self._end_differ()
-            raise Unavailable(f"git diff-tree --stdin failed: {cause}") from cause
-        head, _, found = answer.removesuffix(mark).partition(b"\n")
-        return found if head else None
+        while not answer.endswith(mark):
+            more = os.read(self._differ.stdout.fileno(), 1 << 16)
+            if not more:
+                raise OSError("it ended in the middle of an answer")
+            answer += more
+        return answer.removesuffix(mark)
 
     def store_commit(self, raw: bytes) -> Sha:
         """Through gitdb's writer of loose objects, which spares a process; by git itself where objects are not SHA-1."""
@@ -242,8 +257,9 @@ class ServerGit:
         differ, self._differ = self._differ, None
         if differ is not None:
             for pipe in (differ.stdin, differ.stdout, differ.stderr):
-                pipe.close()
-            differ.wait()
+                with contextlib.suppress(OSError):  # a question that never reached it
+                    pipe.close()
+            differ.proc.wait()  # the wrapper would raise over its exit code
 
 
 def _answer(arguments: tuple[str, ...], end: GitEnd, ok: Collection[int]) -> GitEnd:

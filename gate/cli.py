@@ -273,7 +273,7 @@ def _whom(run: Json) -> str:
 
 def _recent_line(item: Json) -> str:
     after = f" as {item['commit'][:10]}" if item["commit"] else f": {'; '.join(item['reasons'])}" if item["reasons"] else ""
-    return f"{item['verdict']}: change {item['change']}{after}"
+    return f"{item['verdict']}: change {item['change']} ({item['subject']}){after}"
 
 
 def _why(arguments: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ from gate.model import (
     ChangeId,
     ChangeSubmitted,
     ChangeWithdrawn,
+    Entry,
     Event,
     LandingStarted,
     RetryRequested,
@@ -187,6 +188,8 @@ def runs_of(at: Office, change: int, check: str | None) -> list[Json]:
                     "check": event.check,
                     "commit": event.commit,
                     "started": text.moment(event.at),
+                    "started_at": result.started_at if result else event.at,
+                    "finished_at": result.finished_at if result else None,
                     "outcome": result.outcome.value if result else "stopped" if event.run in ends else "running",
                     "failed": list(result.failed) if result else [],
                     "isolation": result.isolation if result else None,
@@ -374,6 +377,7 @@ def _recent(state: State, trunk: str) -> list[Json]:
         {
             "change": entry[0],
             "revision": entry[1],
+            "subject": text.clean(_subject(state, entry)),
             "verdict": decided.verdict.value,
             "at": text.moment(decided.at),
             "commit": decided.commit,
@@ -381,6 +385,10 @@ def _recent(state: State, trunk: str) -> list[Json]:
         }
         for entry, decided in newest
     ]
+
+
+def _subject(state: State, entry: Entry) -> str:
+    return next((item.subject for item in state.revisions.get(entry[0], []) if item.revision == entry[1]), "")
 
 
 def _story(at: Office, item: Submission) -> list[Event]:

@@ -308,7 +308,7 @@ class Gate:
             self._trunk_trouble = f"its gate.toml is broken, line {found[0].line}: {found[0].path}: {found[0].text}"
         if policy != self.config or self._workers is None:
             self.config = policy
-            self._queue.forget_policy()
+            self._queue.forget_policy(trunk)
             self._renew_workers()
         elif self._settings != self._run_settings():
             self._renew_workers()
@@ -356,10 +356,10 @@ class Gate:
         now = self._clock()
         happened = False
         starts = [decision for decision in made.decisions if isinstance(decision, Start)]
+        if starts:
+            self._start(starts, now)  # first: workers are idle until then, and no other decision bears on them
         for decision in made.decisions:
             happened |= self._perform_one(decision, now)
-        if starts:
-            self._start(starts, now)
         return happened or bool(starts)
 
     def _perform_one(self, decision: Decision, now: float) -> bool:
@@ -381,7 +381,7 @@ class Gate:
                     self._tell_line(change, f"waits: {'; '.join(told)}", now)
                 return False
             case Start():
-                return False  # all of a plan's at once, below
+                return False  # all of a plan's at once, before the others
             case _:
                 assert_never(decision)
         return True
@@ -573,11 +573,14 @@ class _Queue:
             described.append(self._described[entry])
         return tuple(described)
 
-    def forget_policy(self) -> None:
-        """Another gate.toml: other checks, other needs, other approvals."""
+    def forget_policy(self, trunk: Sha) -> None:
+        """Another gate.toml: other checks, other needs, other approvals.
+
+        Candidates of earlier trunks stay: they only tell which runs may still be of use.
+        """
         self._described.clear()
-        self.merges.clear()
-        self.built.clear()
+        self.merges = {candidate: outcome for candidate, outcome in self.merges.items() if candidate.base != trunk}
+        self.built = {change: candidate for change, candidate in self.built.items() if candidate.base != trunk}
 
     def build(self, candidate: Candidate, policy: Config, state: State, tell: Callable[[ChangeId, str], None]) -> bool:
         """Merge a candidate and look its keys up. False: one of its earlier changes does not merge, so it is moot."""

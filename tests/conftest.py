@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from fakes.repositories import Repository, git_env
 
 

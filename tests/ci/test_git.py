@@ -59,6 +59,26 @@ def test_a_diff_names_what_differs_and_nothing_when_nothing_does(git: Door, repo
     assert found is not None  # the resident one answers on after a question it could not
 
 
+def test_a_resident_diff_that_died_or_fell_out_of_step_is_not_believed(repository: Repository) -> None:
+    git = ServerGit(repository.git_dir)
+    before = Sha(repository.head())
+    after = Sha(repository.commit("edit", {"src/a.py": "A = 2\n"}))
+    expected = git.diff(before, after)
+    assert expected
+
+    git._differ.proc.kill()
+    assert git.diff(before, after) == expected
+
+    # An answer that nobody read is still in the pipe: what comes next is not about the next question.
+    other = Sha(repository.commit("more", {"README.md": "bye\n"}))
+    trees = f"{repository.tree(before)} {repository.tree(other)}\n".encode()
+    git.diff(before, after)
+    git._differ.stdin.write(trees + b"end-of-nothing\n")
+    git._differ.stdin.flush()
+    assert git.diff(before, after) == expected
+    git.close()
+
+
 def test_a_file_named_like_an_end_does_not_cut_a_diff_short(git: Door, repository: Repository) -> None:
     before = Sha(repository.head())
     after = Sha(repository.commit("trap", {"end-0": "x", "zz": "y"}))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from fakes.stand import PARTS, PLAIN, Stand, wait_for
 
 GOOD = "exit 0\n"
