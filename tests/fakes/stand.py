@@ -110,7 +110,9 @@ class Stand:
         """The installed program, as a person on the server would call it."""
         program = str(Path(sys.executable).parent / "gate")
         env = git_env(GATE_USER=by, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-        return subprocess.run([program, *words], env=env, cwd=self.path, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(
+            [program, *words], env=env, cwd=self.path, capture_output=True, text=True, check=False, timeout=60
+        )
 
     def gate_json(self, *words: str, by: str = "ann") -> Any:
         done = self.gate(*words, "--json", by=by)
@@ -132,7 +134,10 @@ class Daemon:
         env = git_env(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "gate"), "serve", str(stand.path), *words], stdout=out, stderr=out, env=env
+                [str(Path(sys.executable).parent / "gate"), "serve", str(stand.path), *words],
+                stdout=out,
+                stderr=out,
+                env=env,
             )
         wait_for(lambda: b"serving" in self.log.read_bytes() or self.process.poll() is not None)
         assert self.process.poll() is None, self.log.read_text()
