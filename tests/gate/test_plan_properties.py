@@ -28,7 +28,8 @@ def codes(draw: st.DrawFn) -> tuple[Code, ...]:
     for name in ("lint", "unit", "e2e")[: draw(st.sampled_from((1, 2, 3)))]:
         inputs = draw(st.sets(st.sampled_from(PATHS), min_size=1))
         breaks = [broken for broken in draw(st.lists(breaking, max_size=3)) if inputs >= broken.keys()]
-        needs = (made[-1].check.name,) if made and draw(st.booleans()) else ()
+        is_last = draw(st.booleans())
+        needs = (made[-1].check.name,) if made and is_last else ()
         max_age_s = draw(st.sampled_from((None, None, 30.0)))
         made.append(code(name, *sorted(inputs), breaks=breaks, needs=needs, max_age_s=max_age_s))
     return tuple(made)
