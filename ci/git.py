@@ -55,10 +55,10 @@ class GitFailed(Unavailable):
     """A git command ended in a way its caller did not expect."""
 
     def __init__(self, arguments: tuple[str, ...], end: GitEnd) -> None:
-        said = end.err.strip().splitlines()
-        super().__init__(
-            f"git {' '.join(arguments[:3])} failed with exit code {end.code}: {said[-1] if said else 'it said nothing'}"
-        )
+        said = end.err.strip().splitlines() or ["it said nothing"]
+        # Advice may stand below the cause.
+        cause = next((line for line in said if line.startswith(("fatal: ", "error: "))), said[-1])
+        super().__init__(f"git {' '.join(arguments[:3])} failed with exit code {end.code}: {cause}")
         self.arguments = arguments
         self.end = end
 

@@ -6,8 +6,11 @@ landing: between T and C lie exactly the listed changes, and every required chec
 
 import itertools
 import os
+import random
 import shutil
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from fakes.crashing import Life, Nursery
 from fakes.stand import PARTS, PLAIN, Stand, wait_for
 from gate import commands, config
 from gate.feed import read_lines
+from gate.locks import remove_stale
 from gate.model import LandingStarted, RunFinished, Verdict
 
 AFTER = """
@@ -247,3 +251,156 @@ def processes_of(folder: Path) -> list[str]:
         if wanted in told or where.startswith(wanted):
             found.append(f"{process.name}: {(process / 'cmdline').read_bytes()!r}")
     return found
+
+
+# --- killed from outside ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_daemon_killed_at_random_moments_ends_as_if_nothing_had_been(tmp_path: Path, seed: int) -> None:
+    """Killed alone or with the gits that it runs; the next one meets what was left running."""
+    chance = random.Random(seed)
+    check = 'sleep 0.05; test "$(($(cat x) + $(cat y)))" -le 1\n'
+    stand = Stand(tmp_path, PARTS, {"a/check.sh": f"cd a; {check}", "a/x": "0", "a/y": "0", "b/check.sh": "exit 0\n"})
+    for name, value in (("x", "1"), ("y", "1"), ("x", "7"), ("z", "1"), ("y", "0")):
+        stand.submit(f"{name} is {value}", {f"a/{name}": value}, f"topic={name}{value}{chance.random()}")
+    with Nursery() as nursery:
+        calm = Copy(stand, tmp_path / "calm")
+        assert calm.live(nursery).code == 0
+        wild = Copy(stand, tmp_path / "wild")
+        for _ in range(6):
+            daemon = nursery.start(wild.path, wild.log)
+            threading.Event().wait(chance.uniform(0.02, 0.5))  # any moment will do
+            chance.choice((os.kill, os.killpg))(daemon, signal.SIGKILL)
+            nursery.end()
+            make_locks_old(wild.path)
+        results = wild.results()
+        assert wild.live(nursery).code == 0, wild.said()
+        assert results <= wild.results()
+        assert wild.ending() == calm.ending()
+
+
+def test_the_program_itself_survives_sigkill(tmp_path: Path) -> None:
+    """``gate serve`` as it is installed, killed while a check runs: its check is ended, and run again by the next one."""
+    slow = PLAIN + '[[check]]\nname = "slow"\ncommand = "test -e go || sleep 600"\ninputs = ["x", "go"]\n'
+    stand = Stand(tmp_path, slow, {"x": "0"})
+    change = stand.submit("good", {"x": "1"})
+    with stand.daemon() as daemon:
+        wait_for(lambda: any("sleep" in line for line in processes_of(stand.path)))
+        daemon.process.kill()
+        daemon.process.wait()
+    assert any("sleep" in line for line in processes_of(stand.path))
+    with stand.daemon():
+        wait_for(lambda: stand.state().run_count == 2)
+        assert sum("sleep" in line for line in processes_of(stand.path)) <= 2  # the shell and its child, of one run
+        stand.branch("quick", {"x": "1", "go": ""})
+        assert stand.push(f"change={change}").code == 0
+        wait_for(lambda: stand.verdict(change) == "landed")
+    wait_for(lambda: not processes_of(stand.path))
+
+
+# --- git killed between two refs --------------------------------------------------------------------------------------
+
+# Ends the git that called it, with every lock taken and nothing changed yet; and, in the daemon's case, the daemon.
+TEARING = """#!/bin/sh
+[ "$1" = prepared ] && [ -e tear ] || exit 0
+read -r _ _ _ parent _ </proc/$PPID/stat
+cat >torn
+rm tear
+[ -e daemon-too ] && kill -9 $parent
+kill -9 $PPID
+"""
+
+
+@pytest.fixture
+def torn(tmp_path: Path) -> Stand:
+    stand = Stand(tmp_path, PARTS, {"a/check.sh": "exit 0\n", "b/check.sh": "exit 0\n"})
+    hook = stand.path / "hooks" / "reference-transaction"
+    hook.write_text(TEARING)
+    hook.chmod(0o755)
+    return stand
+
+
+def finish_refs(repo: Path, count: int) -> None:
+    """Do the first part of what git was about to do: put locks in the place of their refs, in git's order."""
+    refs = [line.split()[2] for line in (repo / "torn").read_text().splitlines()]
+    for ref in [ref for ref in refs if ref != "HEAD"][:count]:
+        (repo / f"{ref}.lock").rename(repo / ref)
+
+
+def make_locks_old(repo: Path) -> None:
+    for lock in repo.rglob("*.lock"):
+        if lock.name != "daemon.lock":
+            os.utime(lock, (0, 0))
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_a_push_killed_between_two_refs_is_recorded_whole_or_not_at_all(torn: Stand, done: int) -> None:
+    head = torn.branch("good", {"a/x": "1"})
+    (torn.path / "tear").touch()
+    assert torn.push("topic=one").code != 0
+    finish_refs(torn.path, done)
+    assert len(list(torn.path.glob("refs/**/*.lock"))) == 4 - done
+    make_locks_old(torn.path)
+    torn.settle()
+    is_recorded = done >= 2  # the change's own ref, the record; then its names
+    with commands.office(torn.path) as at:
+        assert set(at.state.verdicts) == ({1} if is_recorded else set())
+    again = torn.push("topic=one", what=head)
+    if is_recorded:
+        assert "no commits to land" in again.said
+    else:
+        assert again.code == 0
+        assert again.change == 1
+    other = torn.submit("other", {"b/x": "1"})
+    assert other == 2
+    torn.settle()
+    assert [torn.verdict(1), torn.verdict(2)] == ["landed", "landed"]
+    with commands.office(torn.path) as at:
+        hold_to_the_rule(at)
+
+
+def test_a_name_is_found_again_after_a_push_was_killed_ahead_of_it(torn: Stand) -> None:
+    """Revision 2 is recorded, and no name leads there yet: the third push is revision 3, and no second revision 2."""
+    torn.branch("first", {"a/x": "1"})
+    assert torn.push("topic=one").change == 1
+    torn.branch("second", {"a/x": "2"})
+    (torn.path / "tear").touch()
+    assert torn.push("topic=one").code != 0
+    finish_refs(torn.path, 2)
+    make_locks_old(torn.path)
+    assert remove_stale(torn.path, time.time()) == 2
+    torn.branch("third", {"a/x": "3"})
+    assert "change 1 revision 3 submitted" in torn.push("topic=one").said
+    torn.settle()
+    with commands.office(torn.path) as at:
+        assert [(change, [item.revision for item in items]) for change, items in at.state.revisions.items()] == [
+            (1, [1, 2, 3])
+        ]
+    assert torn.show("a/x") == "3"
+
+
+@pytest.mark.parametrize("done", range(3))
+def test_a_landing_killed_between_two_refs_is_finished_or_begun_again(torn: Stand, done: int) -> None:
+    torn.settle()  # promotes what is there: the next refs that move are those of the landing
+    runs = torn.state().run_count
+    change = torn.submit("good", {"a/x": "1"})
+    (torn.path / "tear").touch()
+    (torn.path / "daemon-too").touch()
+    with Nursery() as nursery:
+        assert nursery.live(torn.path, torn.folder / "log").code == -signal.SIGKILL
+    finish_refs(torn.path, done)
+    if done == 0:
+        said = torn.gate("serve", "--until-idle", str(torn.path))
+        assert said.returncode == 4
+        assert "main.lock': File exists" in said.stderr or "HEAD.lock': File exists" in said.stderr
+        assert "older than 60 s" in said.stderr
+        make_locks_old(torn.path)
+    torn.settle()
+    assert torn.verdict(change) == "landed"
+    assert torn.state().run_count == runs + 2  # as without the crash: no result was lost
+    with commands.office(torn.path) as at:
+        hold_to_the_rule(at)
+    make_locks_old(torn.path)
+    torn.settle()
+    assert not list(torn.path.glob("**/*main*.lock"))

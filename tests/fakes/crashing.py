@@ -110,6 +110,7 @@ def _be_a_daemon(order: dict[str, Any], report: int) -> None:
     from gate.serve import open_server
 
     code = 70
+    os.setsid()  # killpg takes the daemon and its gits, and nothing of ours
     try:
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
