@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import assert_never
@@ -101,6 +102,7 @@ class Gate:
         self._workers: Workers | None = None
         self._settings: RunSettings | None = None
         self._ends: SimpleQueue[RunEnd] = SimpleQueue()
+        self._ended: list[RunEnd] = []  # taken from there, and not in the journal yet
         self._feed = Feed(repository)
         self._queue = _Queue(repository, journal)
         self._configs: dict[Sha | None, Config | tuple[config.Problem, ...]] = {}
@@ -204,16 +206,17 @@ class Gate:
         return happened
 
     def _take_in_ends(self) -> bool:
-        ends: list[RunEnd] = []
-        while True:
-            try:
-                ends.append(self._ends.get_nowait())
-            except Empty:
-                break
-        results = [(result, end.tests) for end in ends if (result := end.result) is not None]
-        finished = (RunFinished(end.finished_at, end.request.run, end.result, end.reason) for end in ends)
-        self._record(*finished, results=results)
-        return bool(ends)
+        with suppress(Empty):
+            while True:
+                self._ended.append(self._ends.get_nowait())
+        if not self._ended:
+            return False
+        results = [(result, end.tests) for end in self._ended if (result := end.result) is not None]
+        finished = (RunFinished(end.finished_at, end.request.run, end.result, end.reason) for end in self._ended)
+        self.journal.append(*finished, results=results)
+        self._ended.clear()  # only now: an end that is lost would leave its run under way for ever
+        self._catch_up()
+        return True
 
     def _take_end(self, end: RunEnd) -> None:
         """Called by workers, from their threads."""
@@ -222,9 +225,9 @@ class Gate:
 
     # --- events: recorded, folded, told ---------------------------------------------------------------------------------
 
-    def _record(self, *events: Event, results: Iterable[tuple[Result, tuple[object, ...]]] = ()) -> None:
+    def _record(self, *events: Event) -> None:
         if events:
-            self.journal.append(*events, results=results)  # type: ignore[arg-type]
+            self.journal.append(*events)
             self._catch_up()
 
     def _record_deploy(self, fact: DeployFact) -> None:
@@ -406,9 +409,10 @@ class Gate:
 
     def _launch(self, requests: list[RunRequest], events: list[RunStarted]) -> None:
         assert self._workers is not None
-        self._record(*events)
-        for request in requests:
+        self.journal.append(*events)
+        for request in requests:  # before anything else can fail: what is written down as started must end
             self._workers.start(request)
+        self._catch_up()
 
     def _land(self, candidate: Candidate, now: float) -> bool:
         merged = self._queue.merges[candidate]
