@@ -17,6 +17,7 @@ from typing import assert_never
 from ci import culprit, pipeline, sandbox
 from ci.deploy.engine import Deployer
 from ci.deploy.model import DeployFact
+from ci.errors import Unavailable
 from ci.git import GitFailed
 from ci.keys import KeyMaker
 from ci.model import InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha, Stage
@@ -73,6 +74,7 @@ from gate.submissions import read_new
 log = logging.getLogger("gate")
 
 UNTOLD = (Why.WAITS_FOR_CHECK, Why.WAITS_FOR_WORKER)  # told by the runs themselves, or not worth a line
+LANDING_TRIES = 5  # that fail with nobody between, before it is called trouble and tried again after a pause only
 PIPELINE_AT_LEAST_EVERY_S = 1.0  # a queue that is never idle does not keep the post-commit pipeline waiting for longer
 
 MakeWorkers = Callable[[RunSettings, Callable[[RunEnd], None]], Workers]
@@ -107,6 +109,7 @@ class Gate:
         self._queue = _Queue(repository, journal)
         self._configs: dict[Sha | None, Config | tuple[config.Problem, ...]] = {}
         self._trunk_trouble: str | None = None
+        self._failed_landings = 0  # since one succeeded
         self._pipeline_keys = KeyMaker(repository.git)
         self._pipeline_commit: Sha | None = None
         self._pipeline_waits = False
@@ -170,9 +173,9 @@ class Gate:
         """Take in, plan, act. True: something happened, so another turn may find more to do."""
         happened = self._take_in()
         trunk = self.state.trunk
-        if trunk is None:
+        if trunk is None or self.repository.look(self.repository.trunk) is None:
             self.wake_at = None
-            return happened  # nobody has founded trunk yet
+            return happened  # nobody has founded trunk yet, or somebody deleted it
         self._read_policy(trunk)
         self.plan = plan(self._snapshot(trunk), self._clock())
         happened |= self._perform(self.plan)
@@ -420,9 +423,16 @@ class Gate:
         commits = self._queue.commits(candidate)
         trouble = land(self.repository, self.journal, candidate, merged, commits, self.state.seen, now)
         self._catch_up()
-        if trouble is not None:
-            log.warning("%s: nothing landed: %s", self.repository.name, trouble)
-            self._queue.doubt(candidate)
+        if trouble is None:
+            self._failed_landings = 0
+            return True
+        log.warning("%s: nothing landed: %s", self.repository.name, trouble)
+        self._queue.doubt(candidate)
+        look = self.repository.look
+        if look(self.repository.trunk) == candidate.base and look(SUBMISSIONS) == self.state.seen:  # nobody came between
+            self._failed_landings += 1
+        if self._failed_landings >= LANDING_TRIES:
+            raise Unavailable(f"{self.repository.trunk} could not be moved, {self._failed_landings} times by now: {trouble}")
         return True
 
     def _name_rival(self, change: ChangeId, cause: Reason) -> Reason:
