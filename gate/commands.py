@@ -41,7 +41,7 @@ from gate.model import (
 )
 from gate.repository import PLAN_FILE, Repository
 from gate.state import TRUNK, State, apply_event, fold
-from gate.submissions import poke, read_new
+from gate.submissions import news, poke
 
 RECENT = 10  # verdicts shown by status
 
@@ -55,7 +55,7 @@ class Office:
     repository: Repository
     journal: Journal
     state: State
-    unseen: tuple[ChangeSubmitted, ...] = ()
+    unseen: tuple[Event, ...] = ()
 
     def submission(self, change: int) -> Submission:
         """Newest revision of a change. Raises UserError when there is no such change."""
@@ -85,7 +85,7 @@ def office(path: Path) -> Iterator[Office]:
     try:
         state = State()
         fold(state, journal.read())
-        unseen = tuple(ChangeSubmitted(item.at, item) for item in read_new(repository.git, state.seen))
+        unseen = tuple(news(repository, state, time.time()))
         for event in unseen:
             apply_event(state, event)
         yield Office(repository, journal, state, unseen)

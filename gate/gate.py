@@ -69,7 +69,7 @@ from gate.model import (
 from gate.plan import plan
 from gate.repository import PLAN_FILE, SUBMISSIONS, Repository
 from gate.state import TRUNK, State, apply_event
-from gate.submissions import read_new
+from gate.submissions import news
 
 log = logging.getLogger("gate")
 
@@ -203,8 +203,8 @@ class Gate:
             happened = True
         newest = self.repository.look(SUBMISSIONS)
         if newest is not None and newest != self.state.seen and trunk is not None:
-            found = read_new(self.repository.git, self.state.seen)
-            self._record(*(ChangeSubmitted(item.at, item) for item in found))
+            found = news(self.repository, self.state, self._clock())
+            self._record(*found)
             happened |= bool(found)
         return happened
 

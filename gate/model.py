@@ -177,6 +177,16 @@ class LandingFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LandedBefore:
+    """Git's mark says that the change landed as this commit, and the journal, begun anew, has no record of it."""
+
+    at: float
+    change: ChangeId
+    revision: int
+    commit: Sha
+
+
+@dataclass(frozen=True, slots=True)
 class TrunkMoved:
     """Trunk was seen at a commit that the gate did not put there."""
 
@@ -256,6 +266,7 @@ Event = (
     | LandingStarted
     | Landed
     | LandingFailed
+    | LandedBefore
     | TrunkMoved
     | ApprovalGiven
     | RetryRequested

@@ -16,6 +16,7 @@ from gate.model import (
     Entry,
     Event,
     Landed,
+    LandedBefore,
     LandingFailed,
     LandingStarted,
     Promoted,
@@ -106,6 +107,9 @@ def apply_event(state: State, event: Event) -> None:
             _land(state, event)
         case LandingFailed():
             state.landing = None
+        case LandedBefore():
+            _decide(state, (event.change, event.revision), Decided(Verdict.LANDED, event.at, commit=event.commit))
+            state.landed_by[event.commit] = event.change
         case TrunkMoved():
             state.trunk = event.new
         case ApprovalGiven():

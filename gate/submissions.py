@@ -11,7 +11,9 @@ from pathlib import Path
 from ci.errors import Unavailable
 from ci.git import Git
 from ci.model import RefName, Sha
-from gate.model import ChangeId, Priority, Submission
+from gate.model import ChangeId, ChangeSubmitted, Event, LandedBefore, Priority, Submission, Verdict
+from gate.repository import Repository
+from gate.state import State
 
 SUBMISSIONS = RefName("refs/gate/submissions")
 FORMAT = 1  # of the record, as hooks/receive.py writes it
@@ -37,6 +39,21 @@ def read_new(git: Git, after: Sha | None) -> list[Submission]:
         if submission is not None:
             found.append(submission)
     return found
+
+
+def news(repository: Repository, state: State, now: float) -> list[Event]:
+    """What Git knows of submissions and the journal does not. As long as the journal is whole, that is new submissions.
+
+    Should it have been lost, what has landed is known by its mark: to land that again could undo what came after it.
+    """
+    found = read_new(repository.git, state.seen)
+    newest = {item.change: item for item in found}
+    marks = [
+        LandedBefore(now, change, item.revision, mark)
+        for change, item in newest.items()
+        if state.verdicts.get(change) is not Verdict.LANDED and (mark := repository.look(f"refs/changes/{change}/landed"))
+    ]
+    return [*(ChangeSubmitted(item.at, item) for item in found), *marks]
 
 
 def _read(record: Sha, text: str) -> Submission | None:

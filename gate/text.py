@@ -25,6 +25,7 @@ from gate.model import (
     ChangeWithdrawn,
     Event,
     Landed,
+    LandedBefore,
     LandingFailed,
     LandingStarted,
     Promoted,
@@ -140,6 +141,8 @@ def event(fact: Event, trunk: str = "main", deploys: DeployState | None = None) 
             return f"{trunk} moved to {fact.commit[:10]}"
         case LandingFailed():
             return clean(f"landing {fact.commit[:10]} was given up: {fact.detail}")
+        case LandedBefore():
+            return f"change {fact.change} had landed as {fact.commit[:10]}, before this journal was begun"
         case TrunkMoved(old=None):
             return f"{trunk} is at {fact.new[:10]}"
         case TrunkMoved():

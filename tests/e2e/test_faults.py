@@ -1,5 +1,6 @@
-"""What fails outside of the gate: disk, permissions, journal, git. A clear sentence, the right exit code, trunk untouched."""
+"""What fails outside: disk, permissions, journal, git. A clear sentence, the right exit code, trunk untouched."""
 
+import getpass
 import os
 import shutil
 import signal
@@ -8,11 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ci.errors import Unavailable
 from fakes.repositories import Repository, git_env
 from fakes.stand import PLAIN, Stand, wait_for
+from gate.journal import Journal
+from gate.model import Event, Landed
+from gate.serve import open_server
 
 PROGRAMS = Path(sys.executable).parent
 CONFIG = PLAIN + '[[check]]\nname = "ok"\ncommand = "true"\n'
@@ -179,17 +185,47 @@ def test_a_corrupt_journal_is_named_and_nothing_is_touched(stand: Stand, damage:
     assert stand.trunk() == before
 
 
-def test_a_journal_that_was_moved_away_is_begun_anew_from_what_git_knows(stand: Stand) -> None:
-    """The cure that the sentence names: what waits is found again, and what has landed is not landed twice."""
+@pytest.mark.parametrize("method", ["merge", "squash"])
+def test_a_journal_that_was_moved_away_is_begun_anew_from_what_git_knows(tmp_path: Path, method: str) -> None:
+    """The cure that the sentence names. What waits is found again; what landed and was taken back stays taken back."""
+    stand = Stand(tmp_path, f'[merge]\nmethod = "{method}"\n{CONFIG}', {"x": "0", "y": "0"})
     landed = stand.submit("good", {"x": "1"})
     stand.settle()
-    waiting = stand.submit("waiting", {"x": "2"})
+    back = stand.submit("take it back", {"x": "0"})
+    stand.settle()
+    before = stand.trunk()
+    waiting = stand.submit("waiting", {"y": "1"})
     for path in stand.path.glob("gate/journal.sqlite*"):
         path.unlink()
+    assert stand.gate("approve", str(waiting), by=getpass.getuser()).returncode == 0  # a command may come first
     assert serve(stand).returncode == 0
-    assert stand.verdict(waiting) == "landed"
-    assert stand.verdict(landed) == "landed"
-    assert stand.server.git("rev-list", "--count", "--first-parent", "main") == "3"
+    assert [stand.verdict(change) for change in (landed, back, waiting)] == ["landed"] * 3
+    assert (stand.show("x"), stand.show("y")) == ("0", "1")
+    assert stand.server.head("main^1") == before
+
+
+def test_a_landing_that_cannot_be_told_is_told_later(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trunk has moved, and the disk is full at that moment: the daemon that goes on knows whose doing it was."""
+    stand.settle()
+    change = stand.submit("good", {"x": "1"})
+    server = open_server([stand.path])
+    append = Journal.append
+
+    def fail_once(journal: Journal, *events: Event, **more: Any) -> None:
+        if any(isinstance(event, Landed) for event in events):
+            monkeypatch.setattr(Journal, "append", append)
+            raise Unavailable("the disk is full")
+        append(journal, *events, **more)
+
+    monkeypatch.setattr(Journal, "append", fail_once)
+    try:
+        with pytest.raises(Unavailable):
+            server.run(until_idle=True)
+        assert stand.show("x") == "1"
+        server.run(until_idle=True)
+    finally:
+        server.close()
+    assert stand.verdict(change) == "landed"
 
 
 # --- the disk ---------------------------------------------------------------------------------------------------------
