@@ -860,17 +860,21 @@ def run_all(queue: World, policy: Policy) -> None:
 
 
 def test_a_change_is_refused_or_lands_and_never_both_however_often_it_is_proposed() -> None:
+    """The third is red by itself and green on top of the second; both are known at the same moment."""
     queue = world(code("unit", "a", "b", breaks=[{"a": "0", "b": "new"}]), workers=8)
-    green_base(queue)
+    queue.push({"b": "new"})
+    queue.settle()  # refused; so trunk is known to be green without it
+    queue.wait(1)
     queue.push({"a": "1"})
     queue.push({"b": "new"})
-    policy = proposing((1,), (2,), (1, 2))
-    run_all(queue, proposing((1,), (1, 2)))
-    for _ in range(5):
-        queue.turn(policy)
-        for run in list(queue.running):
-            queue.finish_check(run)
-    assert queue.verdict(1) is LANDED
+    policy = proposing((2,), (3,), (2, 3))
+    queue.turn(policy)
+    queue.turn(policy)
+    assert queue.tested() == {("unit", (2,)), ("unit", (3,)), ("unit", (2, 3))}
+    for run in list(queue.running):
+        queue.finish_check(run)
+    queue.turn(policy)
+    assert (queue.verdict(2), queue.verdict(3)) == (LANDED, REFUSED)
 
 
 def test_a_policy_cannot_land_a_change_on_top_of_one_that_is_held() -> None:
