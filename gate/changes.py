@@ -9,7 +9,7 @@ from ci import keys
 from ci.model import Sha
 from gate import merge, trust
 from gate.config import CONFIG_NAME, Config
-from gate.model import Change, ChangeId, Entry, Reason, Submission, Why
+from gate.model import Change, ChangeId, Entry, Reason, Submission, Verdict, Why
 from gate.repository import Repository
 from gate.state import State
 
@@ -28,20 +28,43 @@ class Changes:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._contents: dict[Entry, Content] = {}
-        self._heads: dict[Sha, Entry] = {}
+        self._heads: dict[Sha, Entry] = {}  # of every revision there ever was, in the order of submission
+        self._places: dict[Entry, int] = {}
 
-    def admit(self, submission: Submission, base: Sha) -> None:
+    def note(self, submission: Submission) -> None:
+        """Know a revision's head. For all of them, in order: a change may be stacked on one that was decided long ago."""
+        entry = (submission.change, submission.revision)
+        self._heads.setdefault(submission.head, entry)
+        self._places.setdefault(entry, len(self._places))
+
+    def trunk_moved(self, old: Sha | None, new: Sha) -> bool:
+        """Somebody moved trunk. True: to a commit without the old one, so that every change has to be read again: it may
+        hold commits that trunk had and lost."""
+        if not self._contents or old is None:
+            return False
+        asked = self._repository.git.run("merge-base", "--is-ancestor", "--", old, new, ok=(0, 1, 128))
+        if asked.code != 0:
+            self._contents.clear()
+        return asked.code != 0
+
+    def admit(self, submission: Submission, base: Sha, state: State) -> None:
         """Read what a new submission's commits hold, against the trunk that it met."""
         entry = (submission.change, submission.revision)
         commits, paths = merge.read_change(self._repository.git, base, submission.head)
-        below = tuple(self._heads[commit] for commit in commits if commit in self._heads and commit != submission.head)
-        self._heads.setdefault(submission.head, entry)
-        self._contents[entry] = Content(paths, tuple(other for other in below if other[0] != submission.change))
+        below = (self._heads[commit] for commit in commits if commit in self._heads and commit != submission.head)
+        stacked_on = tuple(
+            other
+            for other in below
+            if other[0] != submission.change
+            and self._places[other] < self._places[entry]
+            and not _was_given_up(other, submission, state)
+        )
+        self._contents[entry] = Content(paths, stacked_on)
 
-    def content(self, submission: Submission, base: Sha) -> Content:
+    def content(self, submission: Submission, base: Sha, state: State) -> Content:
         entry = (submission.change, submission.revision)
         if entry not in self._contents:
-            self.admit(submission, base)
+            self.admit(submission, base, state)
         return self._contents[entry]
 
     def describe(
@@ -51,7 +74,7 @@ class Changes:
 
         may_sandbox: checks can be kept in a sandbox on this machine. is_gate_broken: trunk's own gate.toml cannot be read.
         """
-        content = self.content(submission, base)
+        content = self.content(submission, base, state)
         entry = (submission.change, submission.revision)
         approved_by = state.approvals.get(entry, {})
         owner = self._repository.owner
@@ -86,9 +109,20 @@ class Changes:
         """Heads of the changes that a revision is stacked on."""
         content = self._contents.get(entry)
         below = () if content is None else content.stacked_on
-        return tuple(
-            item.head for change, revision in below for item in state.revisions[change] if item.revision == revision
-        )
+        return tuple(_head_of(other, state) for other in below)
+
+
+def _head_of(entry: Entry, state: State) -> Sha:
+    return next(item.head for item in state.revisions[entry[0]] if item.revision == entry[1])
+
+
+def _was_given_up(below: Entry, submission: Submission, state: State) -> bool:
+    """A revision that was refused or withdrawn before this was pushed on top of it: its commits belong to this change now.
+
+    So does a mend of a refused change, pushed without saying that it is one.
+    """
+    decided = state.decided.get(below)
+    return decided is not None and decided.verdict is not Verdict.LANDED and decided.at < submission.at
 
 
 def _dependencies(submission: Submission, content: Content, state: State) -> tuple[tuple[ChangeId, ...], tuple[Reason, ...]]:
@@ -98,8 +132,8 @@ def _dependencies(submission: Submission, content: Content, state: State) -> tup
     for change, revision in content.stacked_on:
         below[change] = max(revision, below.get(change, 0))
     for change, revision in below.items():
-        newest = state.newest(change)
-        if newest is not None and newest.revision != revision and change in state.waiting:
+        newest = state.waiting.get(change)
+        if newest is not None and newest.head != _head_of((change, revision), state):
             detail = (
                 f"it contains revision {revision}, and revision {newest.revision} has been pushed since; rebase onto that"
             )

@@ -559,6 +559,7 @@ class _Queue:
         """Drop what an event has made old."""
         match event:
             case ChangeSubmitted(submission=item):
+                self._changes.note(item)
                 self.built.pop(item.change, None)
                 if item.revision > 1:
                     self._described.clear()  # changes that are stacked on it see it too
@@ -569,8 +570,12 @@ class _Queue:
             case RunFinished(result=Result() as result):
                 if result.key in self.evidence:
                     self.evidence[result.key] = _with(self.evidence[result.key], result)
-            case Landed() | TrunkMoved():
+            case Landed():
                 self._move(state)
+            case TrunkMoved(old=old, new=new):
+                self._move(state)
+                if self._changes.trunk_moved(old, new):
+                    self._described.clear()
             case _:
                 pass
 
