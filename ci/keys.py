@@ -185,6 +185,15 @@ class KeyMaker:
             keys[check.name] = InputKey(_digest(KEY_VERSION, self._definition(check), *content))
         return keys
 
+    def listing(self, commit: Sha, check: Check) -> tuple[bytes, ...] | None:
+        """The records that the key of a check with declared inputs was made from; None when they are not remembered."""
+        state = self._state_of(commit)
+        if check.is_whole_tree or check.git or state is None or check.inputs not in state:
+            return None
+        return tuple(
+            record for group in state[check.inputs].groups for bucket in group.buckets for record in bucket.records.values()
+        )
+
     def _definition(self, check: Check) -> bytes:
         known = self._definitions.get(check)
         if known is None:

@@ -122,6 +122,8 @@ class RunRequest:
 
     files: for {files}: paths of the tree that match the check's inputs. None: list them from the commit.
     base, change: told to the check as GATE_BASE and GATE_CHANGE; they are not inputs.
+    listing: what the key of a check with declared inputs was made from, one ``mode SP blob TAB path NUL`` per file, where
+        the caller has it: it spares listing the tree, and the run has exactly the content that its key speaks of.
     """
 
     run: RunId
@@ -131,6 +133,7 @@ class RunRequest:
     base: Sha | None = None
     change: str = ""
     files: tuple[str, ...] | None = None
+    listing: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,10 @@ class Workspace:
     def _declared_inputs(self, request: RunRequest, scratch: Path) -> Place:
         folder = scratch / "tree"
         folder.mkdir()
-        entries = _list(self._repository, request.commit, request.check.inputs)
+        if request.listing is None:
+            entries = _list(self._repository, request.commit, request.check.inputs)
+        else:
+            entries = sorted(map(_entry, request.listing), key=lambda entry: entry.path)
         write_files(self._repository, entries, folder, scratch)
         files = tuple(os.fsdecode(entry.path) for entry in entries if entry.mode != _SUBMODULE)
         return Place(folder, files, scratch, ceiling=scratch)
@@ -133,6 +136,12 @@ class Entry(NamedTuple):
     mode: bytes
     blob: bytes
     path: bytes
+
+
+def _entry(record: bytes) -> Entry:
+    meta, path = record.removesuffix(b"\0").split(b"\t", 1)
+    mode, blob = meta.split(b" ")
+    return Entry(mode, blob, path)
 
 
 def _list(repository: Git, commit: Sha, inputs: Sequence[str]) -> list[Entry]:

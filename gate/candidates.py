@@ -63,6 +63,10 @@ class Candidates:
             found.append(commit)
         return tuple(found)
 
+    def listing(self, commit: Sha, check: Check) -> tuple[bytes, ...] | None:
+        """What the key of a check was made from, for a candidate's commit; None when it is not remembered."""
+        return self._keys.listing(commit, check)
+
     def forget(self) -> None:
         """Start over when much has gathered: all of it can be computed again."""
         if len(self._joined) + len(self._needs) > REMEMBERED:

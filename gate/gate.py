@@ -20,7 +20,7 @@ from ci.deploy.model import DeployFact
 from ci.errors import Unavailable
 from ci.git import GitFailed
 from ci.keys import KeyMaker
-from ci.model import InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha, Stage
+from ci.model import Check, InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha, Stage
 from ci.results import results_for_keys
 from ci.run import RunSettings
 from ci.workers import Workers
@@ -29,6 +29,7 @@ from gate.candidates import Candidates, Material
 from gate.changes import Changes
 from gate.config import Config
 from gate.feed import Feed
+from gate.haves import refresh_haves
 from gate.journal import Journal
 from gate.land import land, recover
 from gate.model import (
@@ -115,6 +116,7 @@ class Gate:
         self._pipeline_waits = False
         self._pipeline_looked_at = 0.0
         self._places = _Places(repository)
+        self._shown_trunk: Sha | None = None
         self._published: dict[str, object] | None = None
         self._deployer = Deployer(repository.git, repository.folder, self._record_deploy, wake, clock)
 
@@ -132,11 +134,28 @@ class Gate:
                 at = self.state.decided[change, newest.revision].at
                 self._feed.repeat_verdict(newest, self._verdict_line(newest), at, verdict)
         self._deployer.resume(self.state.deploy)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Make trunk's keys now: the first listing of a large tree takes a second, and later ones build on it."""
+        trunk = self.repository.look(self.repository.trunk)
+        if trunk is None:
+            return
+        if trunk != self.state.trunk:
+            self._record(TrunkMoved(self._clock(), self.state.trunk, trunk))
+        self._read_policy(trunk)
+        self._queue.build(Candidate(trunk), self.config, self.state, self._told_green)
 
     def is_idle(self, until: float) -> bool:
         """Nothing runs, and nothing is due before ``until``."""
         is_busy = bool(self.state.runs) or not self._ends.empty() or not self._deployer.is_idle
         return not is_busy and (self.wake_at is None or self.wake_at > until)
+
+    def _show_haves(self) -> None:
+        """Let pushing clients know what is here, when trunk has moved."""
+        if self.state.trunk is not None and self.state.trunk != self._shown_trunk:
+            refresh_haves(self.repository, self.state.trunk)
+            self._shown_trunk = self.state.trunk
 
     def publish(self) -> None:
         """Let ``gate why`` and ``gate status`` see why each change waits: a derived file, replaced when it differs."""
@@ -187,6 +206,8 @@ class Gate:
             seq = self.state.seq
             moments.append(self._deploy())
             happened |= self.state.seq != seq
+        if not happened:
+            self._show_haves()
         self.wake_at = min((moment for moment in moments if moment is not None), default=None)
         return happened
 
@@ -404,7 +425,10 @@ class Gate:
             run = RunId(f"r{self.state.run_count + len(requests) + 1}")
             changes = tuple(change for change, _ in start.candidate.entries)
             label = str(changes[-1]) if changes else ""
-            requests.append(RunRequest(run, start.check, start.key, merged.commit, start.candidate.base, label))
+            listing = self._queue.listing(merged.commit, start.check)
+            requests.append(
+                RunRequest(run, start.check, start.key, merged.commit, start.candidate.base, label, listing=listing)
+            )
             events.append(
                 RunStarted(now, run, start.check.name, start.key, merged.commit, changes, start.check.stage, _log_name(run))
             )
@@ -621,6 +645,9 @@ class _Queue:
 
     def commits(self, candidate: Candidate) -> tuple[Sha, ...]:
         return self._candidates.commits(candidate)
+
+    def listing(self, commit: Sha, check: Check) -> tuple[bytes, ...] | None:
+        return self._candidates.listing(commit, check)
 
     def users_of(self, key: InputKey) -> list[ChangeId]:
         return sorted(self._users.get(key, ()))

@@ -26,7 +26,7 @@ _SETTINGS = (
     ("receive.fsckObjects", "true"),  # refuses crafted trees with names such as .. and .git
 )
 _ROUTES = "receive.procReceiveRefs"
-_HIDDEN = ("refs/changes", "refs/gate")
+_HIDDEN = ("refs/changes", "refs/gate", "!refs/gate/have")  # in this order: the last that matches decides
 
 # Started so, and not as a script, the hook is compiled once and not at every push: half of its cost. Appended to the path,
 # the folder of hooks/receive.py hides nothing of the standard library.

@@ -22,7 +22,7 @@ def missing_approvals(
     """What keeps a change of these paths from landing on green checks; empty when nothing does.
 
     A maintainer's own change to gate.toml needs nobody else; under a path rule an author who is among its approvers counts
-    as one of them.
+    as one of them, and a maintainer who is not does not.
     """
     others = set(approved_by) - {by}
     maintainers = trust.maintainers or (owner,)
@@ -49,5 +49,5 @@ def _touched(rule: PathRule, paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def may_approve(trust: Trust, person: str, owner: str) -> bool:
-    """Maintainers may approve anything; people named in a path rule may approve for that rule."""
+    """Whether an approval by this person can count: maintainers against a lack of trust, the people of path rules for those."""
     return is_maintainer(trust, person, owner) or any(person in rule.approvers for rule in trust.paths)

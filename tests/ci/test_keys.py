@@ -442,3 +442,16 @@ def test_whole_tree_keys_load_nothing_heavy(repository: Repository) -> None:
         [sys.executable, "-c", program], cwd=root, env=git_env(), capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_listing_of_a_key_is_what_the_tree_has_of_the_inputs(repository: Repository) -> None:
+    maker = KeyMaker(door(repository))
+    maker.keys(Sha(repository.head()), [PYTHON])
+    commit = Sha(repository.commit("edit", {"src/a.py": "A = 2\n", "src/new.py": "N = 1\n", "src/b.py": None}))
+    maker.keys(commit, [PYTHON], Sha(repository.head("HEAD^")))
+    listed = repository.run("ls-tree", "-r", "-z", commit, "--", "src").stdout.replace(b" blob ", b" ")
+    found = maker.listing(commit, PYTHON)
+    assert found is not None
+    assert sorted(found) == sorted(line + b"\0" for line in listed.split(b"\0")[:-1] if line.endswith(b".py"))
+    assert maker.listing(commit, EVERYTHING) is None
+    assert maker.listing(Sha("1" * 40), PYTHON) is None

@@ -32,7 +32,7 @@ def test_a_fresh_repository_is_set_up(bare: Repository) -> None:
     said = init_bare(bare.path)
     assert f"wrote {bare.path}/hooks/proc-receive" in said
     assert bare.git("config", "--get-all", "receive.procReceiveRefs").split() == ["refs/for", "refs/heads/main"]
-    assert bare.git("config", "--get-all", "receive.hideRefs").split() == ["refs/changes", "refs/gate"]
+    assert bare.git("config", "--get-all", "receive.hideRefs").split() == ["refs/changes", "refs/gate", "!refs/gate/have"]
     assert (bare.path / "gate").stat().st_mode & 0o777 == 0o700
     assert bare.git("config", "gc.auto") == "0"
 
@@ -47,7 +47,12 @@ def test_twice_changes_nothing_and_says_so(bare: Repository) -> None:
 def test_what_others_set_is_kept(bare: Repository) -> None:
     bare.git("config", "--add", "receive.hideRefs", "refs/secret")
     init_bare(bare.path)
-    assert bare.git("config", "--get-all", "receive.hideRefs").split() == ["refs/secret", "refs/changes", "refs/gate"]
+    assert bare.git("config", "--get-all", "receive.hideRefs").split() == [
+        "refs/secret",
+        "refs/changes",
+        "refs/gate",
+        "!refs/gate/have",
+    ]
 
 
 def test_another_trunk(bare: Repository) -> None:
