@@ -49,5 +49,5 @@ def _touched(rule: PathRule, paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def may_approve(trust: Trust, person: str, owner: str) -> bool:
-    """Whether an approval by this person can count: a maintainer's where trust is missing, an approver's under their rule."""
+    """Whether an approval by this person can count: a maintainer's where trust lacks, an approver's under their rule."""
     return is_maintainer(trust, person, owner) or any(person in rule.approvers for rule in trust.paths)
