@@ -4,12 +4,13 @@ Everything here can be computed again from Git, so it is remembered and never st
 what it is made of: the same changes on the same base give the same commit id, also after a restart.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ci.keys import KeyMaker
 from ci.model import Check, Sha
-from gate import config
+from gate import config, trust
 from gate.config import CONFIG_NAME, Config
 from gate.merge import Joined, Title, merge_change
 from gate.model import Candidate, Entry, Merged, MergeOutcome, Need, Reason, Submission, Unmerged, Why
@@ -20,11 +21,11 @@ REMEMBERED = 20_000  # merges kept in memory
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a candidate is made from: its changes' submissions, and of each the heads that it is stacked on."""
+    """What a candidate is made from: its changes' submissions, and of each the heads that it is stacked on and its paths."""
 
     submissions: Mapping[Entry, Submission]
     stacked_on: Mapping[Entry, tuple[Sha, ...]]
-    changes_config: frozenset[Entry]
+    paths: Mapping[Entry, frozenset[str]]
 
 
 class Candidates:
@@ -35,6 +36,10 @@ class Candidates:
         self._keys = KeyMaker(repository.git)
         self._joined: dict[tuple[Sha, Entry], Joined | Reason] = {}
         self._needs: dict[tuple[Sha, tuple[Check, ...]], tuple[Need, ...]] = {}
+
+    def forget_policy(self) -> None:
+        """Another policy: other ways to merge."""
+        self._joined.clear()
 
     def build(self, candidate: Candidate, policy: Config, material: Material) -> MergeOutcome | None:
         """The candidate as a commit with its needs; None when one of its earlier changes does not merge."""
@@ -77,7 +82,7 @@ class Candidates:
         known = self._joined.get((onto, entry))
         if known is None:
             submission = material.submissions[entry]
-            known = self._joined[onto, entry] = merge_change(
+            known = merge_change(
                 self._repository.git,
                 onto,
                 submission.head,
@@ -86,11 +91,24 @@ class Candidates:
                 exclude=material.stacked_on.get(entry, ()),
                 onto_tree=onto_tree,
             )
+            if isinstance(known, Joined):
+                known = self._carried(onto_tree, known, policy, material.paths[entry]) or known
+            self._joined[onto, entry] = known
         return known
+
+    def _carried(self, onto_tree: Sha, joined: Joined, policy: Config, paths: frozenset[str]) -> Reason | None:
+        """A conflict, when the merge took the change to guarded paths that it does not name: a rename on trunk moves a
+        change along, and nobody approved it there."""
+        found = self._repository.git.diff(onto_tree, joined.tree)
+        assert found is not None  # both trees were made or read a moment ago
+        landed = {os.fsdecode(path) for path in found.split(b"\0")[1::2]} - paths
+        guarded = tuple(sorted(path for path in landed if path == CONFIG_NAME or trust.has_rule(policy.trust, path)))
+        detail = "files were renamed on trunk, to where changes need an approval"
+        return Reason(Why.CONFLICT, paths=guarded, detail=detail) if guarded else None
 
     def _own_checks(self, commit: Sha, candidate: Candidate, material: Material) -> tuple[Check, ...] | Reason:
         """The checks of the candidate's own gate.toml where a change of it alters that: it must pass both gates."""
-        if material.changes_config.isdisjoint(candidate.entries):
+        if not any(CONFIG_NAME in material.paths[entry] for entry in candidate.entries):
             return ()
         own = config.load(self._repository.git, commit)
         if isinstance(own, Config):

@@ -101,9 +101,9 @@ class Changes:
             mends_gate=is_gate_broken and CONFIG_NAME in content.paths,
         )
 
-    def changes_config(self, entry: Entry) -> bool:
-        content = self._contents.get(entry)
-        return content is not None and CONFIG_NAME in content.paths
+    def paths(self, entry: Entry) -> frozenset[str]:
+        """Of a change that was described."""
+        return self._contents[entry].paths
 
     def stacked_heads(self, entry: Entry, state: State) -> tuple[Sha, ...]:
         """Heads of the changes that a revision is stacked on."""

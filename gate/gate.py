@@ -622,6 +622,7 @@ class _Queue:
         Candidates of earlier trunks stay: they only tell which runs may still be of use.
         """
         self._described.clear()
+        self._candidates.forget_policy()
         self.merges = {candidate: outcome for candidate, outcome in self.merges.items() if candidate.base != trunk}
         self.built = {change: candidate for change, candidate in self.built.items() if candidate.base != trunk}
 
@@ -677,8 +678,8 @@ class _Queue:
             entry = (change, revision)
             submissions[entry] = next(item for item in state.revisions[change] if item.revision == revision)
             stacked[entry] = self._changes.stacked_heads(entry, state)
-        changes_config = frozenset(entry for entry in candidate.entries if self._changes.changes_config(entry))
-        return Material(submissions, stacked, changes_config)
+        paths = {entry: self._changes.paths(entry) for entry in candidate.entries}
+        return Material(submissions, stacked, paths)
 
     def _move(self, state: State) -> None:
         """Trunk moved: keep the merges on it, and the last one of each change, whose runs go on."""

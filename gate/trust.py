@@ -16,6 +16,10 @@ def is_trusted(trust: Trust, person: str, owner: str) -> bool:
     return "*" in trust.trusted or person in trust.trusted or is_maintainer(trust, person, owner)
 
 
+def has_rule(trust: Trust, path: str) -> bool:
+    return any(matcher(rule.paths)(path) for rule in trust.paths)
+
+
 def missing_approvals(
     trust: Trust, by: str, paths: Collection[str], approved_by: Collection[str], owner: str
 ) -> tuple[Reason, ...]:
