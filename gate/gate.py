@@ -445,7 +445,7 @@ class Gate:
         merged = self._queue.merges[candidate]
         assert isinstance(merged, Merged)
         commits = self._queue.commits(candidate)
-        trouble = land(self.repository, self.journal, candidate, merged, commits, self.state.seen, now)
+        trouble = land(self.repository, self.journal, candidate, merged, commits, self.state, now)
         self._catch_up()
         if trouble is None:
             self._failed_landings = 0

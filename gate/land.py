@@ -29,12 +29,13 @@ def land(
     candidate: Candidate,
     merged: Merged,
     commits: tuple[Sha, ...],
-    seen: Sha | None,
+    state: State,
     now: float,
 ) -> str | None:
     """Move trunk to the candidate. None: done; else why not, and trunk was not touched.
 
-    seen: newest submission that the plan knew of; a later one may have withdrawn a revision that is about to land.
+    state: what the plan knew. A later submission may have withdrawn a revision that is about to land, and somebody who was
+    told that their change is withdrawn, or trunk closed, before the landing began must have been told the truth.
     """
     proofs = _prove(journal, merged, now)
     if isinstance(proofs, str):
@@ -43,7 +44,8 @@ def land(
         return trouble
     started = LandingStarted(now, candidate.base, merged.commit, merged.tree, candidate.entries, commits, proofs)
     journal.append(started)
-    trouble = _move(repository, started, seen)
+    is_news = [event for _, event in journal.read(state.seq)] != [started]
+    trouble = "somebody asked for something meanwhile" if is_news else _move(repository, started, state.seen)
     if trouble is not None:
         journal.append(LandingFailed(now, candidate.base, merged.commit, trouble))
         if ".lock': File exists" in trouble:
