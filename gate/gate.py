@@ -127,6 +127,7 @@ class Gate:
         self._catch_up(is_news=False)
         now = self._clock()
         recover(self.repository, self.journal, self.state, now)
+        self._catch_up(is_news=False)
         self._record(*(RunFinished(now, run, None, "the gate stopped while it ran") for run in self.state.runs))
         for change, verdict in self.state.verdicts.items():
             newest = self.state.newest(change)
@@ -274,6 +275,8 @@ class Gate:
         """Put into the feeds what the pushers who wait want to see. before: the revision that a new one withdraws."""
         match event:
             case ChangeSubmitted(submission=item):
+                if self.state.verdicts.get(item.change) is Verdict.LANDED:  # while this revision was being pushed
+                    self._feed.tell(item, self.state.seq, self._verdict_line(item), event.at, Verdict.REFUSED)
                 if before is not None:
                     line = f"change {item.change} revision {before.revision} withdrawn: revision {item.revision} was pushed"
                     self._feed.tell(before, self.state.seq, line, event.at, Verdict.WITHDRAWN)
@@ -310,7 +313,7 @@ class Gate:
         decided = self.state.decided.get((submission.change, submission.revision))
         trunk = self.repository.trunk_name
         if decided is None:
-            return f"change {submission.change} has landed already, as an earlier revision"
+            return f"change {submission.change} has landed already, as an earlier revision: push this as a new change"
         if decided.commit is not None:
             return text.landed(submission.change, decided.commit, trunk, decided.at - submission.at)
         if decided.verdict is Verdict.WITHDRAWN:
@@ -328,12 +331,13 @@ class Gate:
     def _read_policy(self, trunk: Sha) -> None:
         """Policy comes from trunk's gate.toml. One that cannot be read closes trunk to all but what mends it."""
         found = self._config_at(trunk)
+        before = self._trunk_trouble
         if isinstance(found, Config):
             policy, self._trunk_trouble = found, None
         else:
             policy = Config()
             self._trunk_trouble = f"its gate.toml is broken, line {found[0].line}: {found[0].path}: {found[0].text}"
-        if policy != self.config or self._workers is None:
+        if policy != self.config or self._trunk_trouble != before or self._workers is None:
             self.config = policy
             self._queue.forget_policy(trunk)
             self._renew_workers()
