@@ -174,8 +174,12 @@ class Gate:
             return
         path = self.repository.folder / PLAN_FILE
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(made))
-        fresh.replace(path)
+        try:
+            fresh.write_text(json.dumps(made))
+            fresh.replace(path)
+        except OSError as trouble:  # tried again at the next pause; nothing rests on it
+            log.warning("%s: %s cannot be written: %s", self.repository.name, path, trouble.strerror)
+            return
         self._published = made
 
     def close(self) -> None:
@@ -348,6 +352,11 @@ class Gate:
         run = self.config.run
         return RunSettings(run.workers, run.isolation, run.read, run.pass_env, run.log_max_bytes, (self.repository.git_dir,))
 
+    @property
+    def _is_renewing(self) -> bool:
+        """The workers are of an earlier policy and finish what they run. They get no more, else they would never be done."""
+        return self._settings != self._run_settings()
+
     def _renew_workers(self) -> None:
         settings = self._run_settings()
         if settings == self._settings and self._workers is not None:
@@ -386,7 +395,7 @@ class Gate:
         """Carry a plan out. True: it altered something that the next plan should know."""
         now = self._clock()
         happened = False
-        starts = [decision for decision in made.decisions if isinstance(decision, Start)]
+        starts = [decision for decision in made.decisions if isinstance(decision, Start) and not self._is_renewing]
         if starts:
             self._start(starts, now)  # first: workers are idle until then, and no other decision bears on them
         for decision in made.decisions:
@@ -518,7 +527,7 @@ class Gate:
             suspects = () if status.is_green else self._suspects(commit, judged)
             self._record(TrunkJudged(now, commit, status.is_green, red, suspects))
             return True
-        free = self._workers.capacity - len(self.state.runs)
+        free = 0 if self._is_renewing else self._workers.capacity - len(self.state.runs)
         starts = status.start[: max(0, free)]
         self._pipeline_waits = len(starts) < len(status.start)
         requests = [
