@@ -80,6 +80,17 @@ class Stand:
         done = self.dev.run("push", *words, "origin", f"{what}:{to}", env={"GATE_USER": by})
         return Push(done.returncode, done.stderr.decode(errors="replace"))
 
+    def start_push(self, *options: str, by: str = "ann") -> "subprocess.Popen[bytes]":
+        """A push in a process group of its own, for a test that interrupts it."""
+        words = [word for option in options for word in ("-o", option)]
+        return subprocess.Popen(
+            ["git", "push", *words, "origin", "HEAD:refs/for/main"],
+            cwd=self.dev.path,
+            env=git_env(GATE_USER=by),
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
     def submit(self, message: str, files: Mapping[str, str | bytes | None], *options: str, by: str = "ann") -> int:
         """A change off trunk as it is now; its number."""
         self.branch(message, files)
