@@ -155,8 +155,11 @@ class Gate:
     def _show_haves(self) -> None:
         """Let pushing clients know what is here, when trunk has moved."""
         if self.state.trunk is not None and self.state.trunk != self._shown_trunk:
-            refresh_haves(self.repository, self.state.trunk)
             self._shown_trunk = self.state.trunk
+            try:
+                refresh_haves(self.repository, self.state.trunk)
+            except GitFailed as failed:  # they only spare pushes some bytes: a lock there stops nothing
+                log.warning("%s: pushes may send more than they need: %s", self.repository.name, failed)
 
     def publish(self) -> None:
         """Let ``gate why`` and ``gate status`` see why each change waits: a derived file, replaced when it differs."""

@@ -104,6 +104,16 @@ def test_git_that_goes_away_under_a_daemon_is_waited_for(stand: Stand, tmp_path:
     assert "Traceback" not in rest
 
 
+def test_a_lock_on_what_only_spares_pushes_some_bytes_stops_nothing(stand: Stand) -> None:
+    stand.settle()
+    (stand.path / "refs" / "gate" / "have" / "0.lock").touch()
+    change = stand.submit("good", {"x": "1"})
+    done = serve(stand)
+    assert done.returncode == 0, done.stderr
+    assert "pushes may send more than they need" in done.stderr
+    assert stand.verdict(change) == "landed"
+
+
 # --- where it should work ---------------------------------------------------------------------------------------------
 
 
