@@ -39,12 +39,15 @@ MAX_SUBJECT = 200
 MAX_REASON = 400
 MAX_READ_BYTES = 1 << 20  # of one object; the rest is skipped
 MAX_LOG_BYTES = 1 << 20
+MAX_DEPTH = 1000  # of folders in folders; git overflows its stack at some thousand, and the daemon's git with it
+FLAT_BYTES = 20_000  # of new objects that cannot be that deep: each folder is an object of at least 20 bytes
 
 RACE_PATIENCE_S = 30.0  # how long a push tries again while others push at the same moment
 LOOK_EVERY_MS = 50  # at the feed, while a push waits
 SLOW_PUSHER_MS = 30_000  # after which a pusher who takes no more of what we say has left
 ASK_EVERY_S = 1.0  # whether the daemon still runs, while a push waits
 
+FORGED = ("refs/refs/", "refs/heads/refs/", "refs/tags/refs/", "refs/remotes/refs/")  # where Git looks for refs/X besides
 OPTIONS = ("wait", "priority", "change", "depends", "draft", "topic")
 PRIORITIES = ("urgent", "high", "normal", "low")
 
@@ -108,6 +111,8 @@ def start_git(arguments: Sequence[str], stdin: int, stdout: int, stderr: int = 2
         "LANGUAGE": "C",
         "GIT_COMMITTER_NAME": name,
         "GIT_COMMITTER_EMAIL": mail.rstrip(">"),
+        # Else whoever may push refs/replace/* shows us another gate.toml or another record than there is.
+        "GIT_NO_REPLACE_OBJECTS": "1",
     }
     try:
         return os.posix_spawnp("git", ["git", *arguments], env, file_actions=actions)
@@ -601,13 +606,16 @@ class Door:
                 f"more than {most} commits to land",
                 "submit them in parts, or squash them; the limit is submit.max_commits in gate.toml",
             )
-        if self.policy.max_size_bytes:
-            size = int(git("rev-list", "--disk-usage", "--objects", head, f"^{trunk_at}")[1])
-            if size > self.policy.max_size_bytes:
-                raise Refused(
-                    f"too large: {size / 1e6:.1f} MB of new objects, with {self.policy.max_size_bytes / 1e6:.1f} MB allowed",
-                    "take large files out of the commits; the limit is submit.max_size in gate.toml",
-                )
+        size = int(git("rev-list", "--disk-usage", "--objects", head, f"^{trunk_at}")[1])
+        if self.policy.max_size_bytes and size > self.policy.max_size_bytes:
+            raise Refused(
+                f"too large: {size / 1e6:.1f} MB of new objects, with {self.policy.max_size_bytes / 1e6:.1f} MB allowed",
+                "take large files out of the commits; the limit is submit.max_size in gate.toml",
+            )
+        if size > FLAT_BYTES:
+            asked = ("rev-list", "--disk-usage", "--objects", f"--filter=tree:{MAX_DEPTH}", head, f"^{trunk_at}")
+            if int(git(*asked)[1]) != size:
+                raise Refused(f"folders in folders, more than {MAX_DEPTH} deep", "no machine could check such a tree out")
 
 
 def read_message(commit: bytes) -> tuple[str, str]:
@@ -1157,6 +1165,9 @@ class Guard:
         """Raises Refused."""
         ref = aliased(command.ref)
         shown = clean(command.ref, 100)
+        # Git takes refs/heads/X or refs/tags/X for X where there is no X: refs/heads/refs/changes/1/landed is a forgery.
+        if not command.is_deletion and ref.startswith(FORGED):
+            raise Refused(f"{shown} could be taken for another ref: choose a name that does not begin with refs/")
         if ref in ("refs/for", self.trunk) or ref.startswith(("refs/for/", self.trunk + "/")):
             # Git hands these to proc-receive; should its configuration be lost, they must not become plain updates.
             if ref != command.ref or not self.is_routed("refs/for" if ref.startswith("refs/for") else self.trunk):

@@ -1,0 +1,62 @@
+"""Attacks by somebody who may push and is not trusted: what they are after does not happen."""
+
+import io
+from pathlib import Path
+
+import pytest
+from gitdb import IStream, LooseObjectDB
+
+from fakes.stand import PLAIN, Stand
+
+TRUST = """
+[trust]
+maintainers = ["ann"]
+
+[[trust.path]]
+paths = ["db/**"]
+approvers = ["dana"]
+"""
+
+
+# --- refs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_replaced_gate_toml_does_not_free_protected_tags(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, PLAIN + '[protect]\ntags = ["v*"]\n')
+    stand.branch("change", {"x": "1"})
+    rules = stand.dev.git("rev-parse", "origin/main:gate.toml")
+    laxer = stand.dev.git("hash-object", "-w", "--stdin", stdin=b'[trust]\nmaintainers = ["mallory"]\n')
+    stand.push(what=laxer, to=f"refs/replace/{rules}", by="mallory")
+
+    assert stand.push(to="refs/tags/v1", by="mallory").code != 0
+
+
+@pytest.mark.parametrize("folder", ["refs/heads", "refs/tags", "refs/remotes", "refs"])
+@pytest.mark.parametrize("name", ["refs/changes/1/landed", "refs/gate/submissions", "refs/heads/green/main"])
+def test_no_ref_can_be_taken_for_one_of_the_gates(tmp_path: Path, folder: str, name: str) -> None:
+    stand = Stand(tmp_path, PLAIN)
+    stand.branch("change", {"x": "1"})
+
+    forged = stand.push(to=f"{folder}/{name}", by="mallory")
+
+    assert forged.code != 0
+    assert stand.push(by="ann").code == 0
+    stand.branch("better", {"x": "2"})
+    assert stand.push("change=1", by="ann").code == 0
+
+
+def test_folders_in_folders_without_end_are_refused_at_the_door(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, PLAIN)
+    objects = LooseObjectDB(str(stand.dev.git_dir / "objects"))
+    blob = stand.dev.git("hash-object", "-w", "--stdin", stdin=b"x")
+    name, sha = b"100644 f", blob
+    for _ in range(3000):
+        raw = name + b"\0" + bytes.fromhex(sha)
+        sha = objects.store(IStream("tree", len(raw), io.BytesIO(raw))).hexsha.decode()
+        name = b"40000 a"
+    commit = stand.dev.git("commit-tree", "-p", "origin/main", "-m", "deep", sha)
+
+    pushed = stand.push(what=commit, by="mallory")
+
+    assert pushed.code != 0
+    assert "more than 1000 deep" in pushed.said
