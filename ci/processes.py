@@ -22,6 +22,12 @@ _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the kernel's include/linux/sched.h
 _GONE_WITHIN_S = 5.0
 
 
+def record_path(scratch: Path) -> Path:
+    """Where a run's first process is written down: beside its private folder, not in it, where the check could put a
+    link in its place or the number of somebody else's process."""
+    return scratch.with_name(f"{scratch.name}.process")
+
+
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot: with the pid it names one process. None: there is none."""
     fields = _stat(pid)

@@ -322,6 +322,7 @@ class _Process:
                 how = self._follow(process, out, status, output, deadline, cancelled)
             finally:
                 self._end_all(process, status)
+                processes.record_path(self._scratch).unlink(missing_ok=True)
             _drain(out, output.write)
         return self._verdict(how, process.returncode, output.tail)
 
@@ -340,7 +341,7 @@ class _Process:
     def _record(self, pid: int) -> None:
         """Whom to end should we be killed: see ``reap``. Nobody reaps for a run without a lasting scratch folder."""
         if self._place.scratch is not None:
-            (self._scratch / "process").write_text(f"{pid} {processes.start_ticks(pid)}\n")
+            processes.record_path(self._scratch).write_text(f"{pid} {processes.start_ticks(pid)}\n")
 
     def _follow(
         self,

@@ -131,7 +131,7 @@ def reap(folder: Path) -> int:
 
     def left() -> set[int]:
         found = processes.marked(runs, below=True)
-        for record in runs.glob("*/process"):
+        for record in runs.glob("*.process"):
             with suppress(OSError, ValueError):
                 pid, started = (int(word) for word in record.read_text().split())
                 if processes.start_ticks(pid) == started:

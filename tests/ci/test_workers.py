@@ -216,7 +216,7 @@ def test_a_killed_daemon_leaves_nothing_once_the_next_has_begun(bare: Repository
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None
         assert daemon.stdout.readline() == "ready\n"
-        leader = int((folder / "runs" / "r" / "process").read_text().split()[0])
+        leader = int((folder / "runs" / "r.process").read_text().split()[0])
         family = processes.family(leader)
         assert len(family) > 1
         daemon.kill()
@@ -233,7 +233,7 @@ def test_a_killed_daemon_leaves_nothing_once_the_next_has_begun(bare: Repository
 
 def test_reaping_leaves_others_alone(bare: Repository, tmp_path: Path) -> None:
     # A record of a process that ended long ago, whose number somebody else has now; and a shell that stands in the folder.
-    record = bare.path / "gate" / "runs" / "old" / "process"
+    record = bare.path / "gate" / "runs" / "old.process"
     record.parent.mkdir(parents=True)
     with subprocess.Popen(["sleep", "1000"], cwd=record.parent, env={"PWD": str(record.parent)}) as innocent:
         record.write_text(f"{innocent.pid} 1\n")

@@ -6,16 +6,12 @@ from pathlib import Path
 import pytest
 from gitdb import IStream, LooseObjectDB
 
+from ci.sandbox import bubblewrap_trouble
 from fakes.stand import PLAIN, Stand
 
-TRUST = """
-[trust]
-maintainers = ["ann"]
-
-[[trust.path]]
-paths = ["db/**"]
-approvers = ["dana"]
-"""
+needs_bubblewrap = pytest.mark.skipif(bubblewrap_trouble() is not None, reason="bubblewrap does not work here")
+BUBBLEWRAP = '[run]\nisolation = "bubblewrap"\nworkers = 1\n'
+WHOLE = '[[check]]\nname = "whole"\ncommand = "sh check.sh"\n'
 
 
 # --- refs ---------------------------------------------------------------------------------------------------------------
@@ -60,3 +56,24 @@ def test_folders_in_folders_without_end_are_refused_at_the_door(tmp_path: Path) 
 
     assert pushed.code != 0
     assert "more than 1000 deep" in pushed.said
+
+
+# --- checks -------------------------------------------------------------------------------------------------------------
+
+
+@needs_bubblewrap
+def test_a_check_in_a_sandbox_makes_the_daemon_write_nowhere_else(tmp_path: Path) -> None:
+    # So many names that the check runs twice: what the first leaves behind must not lead the daemon astray.
+    names = {f"in/{number:03}{'x' * 240}": "" for number in range(500)}
+    check = '[[check]]\nname = "files"\ncommand = "sh in/check.sh {files}"\ninputs = ["in/"]\n'
+    stand = Stand(tmp_path, BUBBLEWRAP + check, {"in/check.sh": "true\n", **names})
+    victim = tmp_path / "precious"
+    victim.write_text("precious")
+
+    script = f"for name in process files.process; do rm -f $HOME/../$name; ln -s {victim} $HOME/../$name; done\n"
+    change = stand.submit("links", {"in/check.sh": script}, by="mallory")
+    stand.settle()
+
+    assert stand.verdict(change) == "landed"
+    assert victim.read_text() == "precious"
+    assert list((stand.path / "gate" / "runs").iterdir()) == []
