@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument("change", type=_number_or_trunk, help="a change's number, or 'trunk' for the post-commit pipeline")
     approve = command("approve", _ask("approve"), "approve the newest revision of a change")
     approve.add_argument("change", type=_number)
+    approve.add_argument("--revision", type=_number, metavar="R", help="approve only if R is still the newest")
     close = command("close", _ask("close"), "land nothing until trunk is opened again")
     close.add_argument("reason")
     command("open", _ask("open_trunk"), "land again")
@@ -226,12 +227,15 @@ def _open_http(where: str, server: Any) -> Any:
     host, _, port = where.rpartition(":")
     if not host or not port.isdecimal():
         raise UserError(f"--http {where!r}: write HOST:PORT, as in 127.0.0.1:8080")
-    repositories = {one.repository.name.removesuffix(".git"): one.repository.git_dir for one in server.served}
+    gates = {one.repository.name.removesuffix(".git"): one.gate for one in server.served}
+    if len(gates) < len(server.served):
+        raise UserError("two of the repositories have the same folder name, and HTTP would serve only one of them")
+    repositories = {name: gate.repository.git_dir for name, gate in gates.items()}
 
-    def who(token: str) -> str | None:
-        # Read anew for each request: a token added or revoked while the gate runs counts at once.
-        known = (find(token, dict(one.gate.state.tokens)) for one in server.served)
-        return next((name for name in known if name is not None), None)
+    def who(repository: str, token: str) -> str | None:
+        # Read anew for each request: a token added or revoked while the gate runs counts at once. Each repository has its
+        # own: whoever may make tokens for one is not thereby somebody in another.
+        return find(token, gates[repository].state.tokens) if repository in gates else None
 
     return serve(app(repositories, who), host, int(port))
 
@@ -314,6 +318,9 @@ def _log_of_change(arguments: argparse.Namespace, at: Any) -> int:
     if arguments.json and not arguments.follow:
         return _print(arguments, {"change": arguments.change, "lines": lines, "runs": runs}, [])
     newest = at.submission(arguments.change).revision
+    verdict = at.state.verdicts.get(arguments.change)
+    if verdict is None:  # lines of an earlier try of the same revision may be there: they decide nothing
+        lines = [line | {"verdict": None} for line in lines]
     with _spinner(arguments, f"change {arguments.change} waits for its verdict"):
         while True:
             for line in lines:

@@ -6,7 +6,6 @@ them work while no daemon runs.
 
 import json
 import os
-import pwd
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +38,7 @@ from gate.model import (
     TrunkOpened,
     Verdict,
 )
-from gate.repository import PLAN_FILE, Repository
+from gate.repository import PLAN_FILE, Repository, account
 from gate.state import TRUNK, State, apply_event, fold
 from gate.submissions import news, poke
 
@@ -99,7 +98,7 @@ def who_asks() -> str:
     for name in ("GATE_USER", "GL_USER", "REMOTE_USER"):
         if found := os.environ.get(name):
             return text.clean(found)[:100]
-    return pwd.getpwuid(os.getuid()).pw_name
+    return account(os.getuid())
 
 
 # --- looking ------------------------------------------------------------------------------------------------------------
@@ -285,9 +284,11 @@ def retry(at: Office, change: int, by: str) -> Json:
     return {"change": change, "retried": True, "by": by}
 
 
-def approve(at: Office, change: int, by: str) -> Json:
-    """Approve the newest revision of a waiting change."""
+def approve(at: Office, change: int, by: str, revision: int | None = None) -> Json:
+    """Approve the newest revision of a waiting change. revision: the one that was looked at; an error if another came."""
     item = at.submission(change)
+    if revision not in (None, item.revision):
+        raise UserError(f"change {change} is at revision {item.revision} now, not {revision}: look at that one first")
     _require_waiting(at, item, "be approved")
     rules = at.policy().trust
     if not trust.may_approve(rules, by, at.repository.owner):

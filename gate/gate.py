@@ -116,6 +116,7 @@ class Gate:
         self._pipeline_waits = False
         self._pipeline_looked_at = 0.0
         self._places = _Places(repository)
+        self._promoted_for: tuple[Sha, Sha] | None = None  # trunk and newest judged commit that promotion was decided for
         self._shown_trunk: Sha | None = None
         self._published: dict[str, object] | None = None
         self._deployer = Deployer(repository.git, repository.folder, self._record_deploy, wake, clock)
@@ -552,8 +553,8 @@ class Gate:
         return culprit.suspects(history, judged)
 
     def _promote(self) -> bool:
-        """Move the promotion ref to the newest green commit, if it is not there yet."""
-        green = self.state.green
+        """Move the promotion ref to the newest green commit that trunk still has, if it is not there yet."""
+        green = self._newest_green()
         if green is None or green == self.state.promoted:
             return False
         ref = self.repository.promotion
@@ -566,6 +567,16 @@ class Gate:
                 return False
         self._record(Promoted(self._clock(), green))
         return True
+
+    def _newest_green(self) -> Sha | None:
+        """Judged green, and on trunk as it is: somebody may have moved trunk back behind it."""
+        trunk, judged = self.state.trunk, self.state.green
+        if trunk is None or judged is None or (trunk, judged) == self._promoted_for:
+            return self.state.promoted
+        place_of = self._places.on(trunk)
+        green = (commit for commit, event in self.state.judged.items() if event.green and place_of(commit) is not None)
+        self._promoted_for = (trunk, judged)
+        return max(green, key=lambda commit: place_of(commit) or 0, default=None)
 
     def _deploy(self) -> float | None:
         """Take the deploys a step further. Returns when to look again."""
@@ -727,8 +738,14 @@ class _Places:
     def on(self, trunk: Sha) -> Callable[[Sha], int | None]:
         """Larger is newer; None: not on this trunk."""
         if trunk != self._trunk:
-            listed = self._repository.git.run("rev-list", "--first-parent", "--reverse", "--end-of-options", trunk).text
-            self._place = {Sha(line): place for place, line in enumerate(listed.splitlines())}
+            since = (f"^{self._trunk}",) if self._trunk is not None else ()
+            asked = ("rev-list", "--first-parent", "--parents", "--reverse", "--end-of-options", trunk, *since)
+            lines = [line.split() for line in self._repository.git.run(*asked).text.splitlines()]
+            if since and not (lines and lines[0][1:2] == [self._trunk]):  # trunk did not just move on from there
+                self._trunk, self._place = None, {}
+                return self.on(trunk)
+            for line in lines:
+                self._place[Sha(line[0])] = len(self._place)
             self._trunk = trunk
         return self._place.get
 

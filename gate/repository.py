@@ -15,6 +15,14 @@ PLAN_FILE = "plan.json"  # what the daemon last planned for each waiting change;
 SUBMISSIONS = RefName("refs/gate/submissions")
 
 
+def account(uid: int) -> str:
+    """The name of a local account; "uid N" where it has none, as in a container. hooks/receive.py names it likewise."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
 class Repository:
     """A bare repository. Its trunk is the branch that HEAD names."""
 
@@ -30,7 +38,7 @@ class Repository:
             raise UserError(f"HEAD of {git_dir} points to no branch: name the trunk with gate init --trunk BRANCH {git_dir}")
         self.folder = self.git_dir / GATE_FOLDER
         self._names: dict[str, Sha | None] = {}
-        self.owner = pwd.getpwuid(self.git_dir.stat().st_uid).pw_name
+        self.owner = account(self.git_dir.stat().st_uid)
 
     @property
     def name(self) -> str:

@@ -36,7 +36,7 @@ _PROTOCOL = re.compile(r"[a-z0-9=:.-]{1,100}")
 
 _log = logging.getLogger("gate.web")
 
-Who = Callable[[str], str | None]
+Who = Callable[[str, str], str | None]  # (repository, token) → whose token it is
 """Name of the holder of a token; None: nobody holds it."""
 
 
@@ -79,7 +79,7 @@ class _Git:
         name = ""
         if "authorization" in headers:
             token = _token(headers["authorization"])
-            known = self._who(token) if token else None
+            known = self._who(scope["path_params"]["name"], token) if token else None
             if known is None:
                 return _unauthorized("this token is not known here, or was revoked")
             name = known

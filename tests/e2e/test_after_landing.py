@@ -157,3 +157,15 @@ def test_a_pusher_who_stops_waiting_loses_nothing_and_can_follow_later(tmp_path:
     assert followed.returncode == 0, followed.stderr
     assert "landed on main" in followed.stdout
     assert stand.verdict(1) == "landed"
+
+
+def test_a_trunk_that_was_moved_back_takes_the_promotion_ref_along(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, PIPELINE, FILES)
+    stand.settle()
+    first = stand.trunk()
+    stand.submit("second", {"unit": "1"})
+    stand.settle()
+    assert stand.server.head(GREEN) == stand.trunk() != first
+    stand.server.git("update-ref", "refs/heads/main", first)
+    stand.settle()
+    assert stand.server.head(GREEN) == first

@@ -68,6 +68,7 @@ def test_log_shows_the_feed_and_the_output_of_a_check(stand: Stand) -> None:
         (("why", "x"), "is not the number of a change"),
         (("cancel", "1"), "change 1 was landed already"),
         (("approve", "2"), "change 2 was refused already"),
+        (("approve", "3", "--revision", "2"), "change 3 is at revision 1 now, not 2"),
         (("retry", "1"), "there is nothing to try again"),
         (("rollback", "moon"), "nothing was ever deployed to 'moon'"),
         (("token", "revoke", "nobody"), "there is no token 'nobody'"),

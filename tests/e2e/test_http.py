@@ -41,3 +41,19 @@ def test_reading_is_open_and_submitting_takes_a_token(tmp_path: Path) -> None:
         assert clone.run("push", f"http://zoe:{token}@{address}", "HEAD:refs/for/main", env=quiet).returncode != 0
     assert token not in stand.daemon_log()
     assert token.encode() not in (stand.path / "gate/journal.sqlite").read_bytes()
+
+
+def test_a_token_counts_for_its_own_repository_alone(tmp_path: Path) -> None:
+    ours = Stand(tmp_path / "ours", PARTS, FILES)
+    theirs = Stand(tmp_path / "theirs", PARTS, FILES)
+    theirs.server.path.rename(tmp_path / "theirs/other.git")
+    port = free_port()
+    token = ours.gate_json("token", "add", "mia")["token"]
+    with ours.daemon(str(tmp_path / "theirs/other.git"), "--http", f"127.0.0.1:{port}"):
+        ours.branch("mine", {"a/x": "1"})
+        quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true"}
+        there = ours.dev.run("push", f"http://x:{token}@127.0.0.1:{port}/other.git", "HEAD:refs/for/main", env=quiet)
+        assert there.returncode != 0
+        assert b"not known here" in there.stderr or b"Authentication failed" in there.stderr
+        here = ours.dev.run("push", f"http://x:{token}@127.0.0.1:{port}/srv.git", "HEAD:refs/for/main", env=quiet)
+        assert here.returncode == 0, here.stderr

@@ -47,7 +47,7 @@ def way(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Itera
         yield Way(f"file://{server.path}", me, {})
     elif request.param == "http":
         tokens = {"ann": digest("secret")}
-        served = serve(app({"work": server.path}, lambda token: find(token, tokens)), "127.0.0.1", 0)
+        served = serve(app({"work": server.path}, lambda _repository, token: find(token, tokens)), "127.0.0.1", 0)
         try:
             yield Way(f"http://ann:secret@127.0.0.1:{served.port}/work.git", "ann", {})
         finally:

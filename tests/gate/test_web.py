@@ -18,6 +18,13 @@ from gate.web.git_http import Handle, app, serve
 from gate.web.tokens import digest, find, new_token
 
 TOKENS = {"ann's": "ann"}
+
+
+def who(repository: str, token: str) -> str | None:
+    """Tokens belong to one repository."""
+    return TOKENS.get(token) if repository == "work" else None
+
+
 READ = "/work.git/info/refs?service=git-upload-pack"
 WRITE = "/work.git/info/refs?service=git-receive-pack"
 
@@ -29,7 +36,7 @@ def server(repository: Repository, tmp_path: Path) -> Server:
 
 @pytest.fixture
 def handle(server: Server) -> Iterator[Handle]:
-    served = serve(app({"work": server.path}, TOKENS.get, max_body_bytes=200_000), "127.0.0.1", 0)
+    served = serve(app({"work": server.path}, who, max_body_bytes=200_000), "127.0.0.1", 0)
     yield served
     served.close()
 
@@ -173,11 +180,11 @@ def test_a_client_who_leaves_does_not_end_the_push(server: Server, handle: Handl
 
 def test_an_address_that_is_taken_is_an_error_of_its_user(handle: Handle) -> None:
     with pytest.raises(UserError, match="cannot listen at"):
-        serve(app({}, TOKENS.get), "127.0.0.1", handle.port)
+        serve(app({}, who), "127.0.0.1", handle.port)
 
 
 def test_closing_ends_the_server_at_once_and_twice_is_fine(server: Server) -> None:
-    served = serve(app({"work": server.path}, TOKENS.get), "127.0.0.1", 0)
+    served = serve(app({"work": server.path}, who), "127.0.0.1", 0)
     port = served.port
     served.close()
     served.close()
