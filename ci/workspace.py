@@ -200,10 +200,11 @@ def write_files(repository: Git, entries: Sequence[Entry], folder: Path, scratch
 
 
 class _Settled(NamedTuple):
-    """What a warm tree holds: a commit, and where its submodules are."""
+    """What a warm tree holds: a commit, and where its submodules are. at_ns: since when, by the file system's clock."""
 
     commit: Sha
     submodules: frozenset[bytes]
+    at_ns: int
 
 
 class _WarmTree:
@@ -237,11 +238,13 @@ class _WarmTree:
 
     def _read_settled(self) -> _Settled | None:
         """What the folder held when it was last given away; None: nothing ever, or a reset was cut short."""
+        path = self._home / "settled"
         try:
-            commit, *submodules = (self._home / "settled").read_bytes().split(b"\0")
+            commit, *submodules = path.read_bytes().split(b"\0")
+            at_ns = path.stat().st_ctime_ns
         except FileNotFoundError:
             return None
-        return _Settled(Sha(commit.decode()), frozenset(submodules))
+        return _Settled(Sha(commit.decode()), frozenset(submodules), at_ns)
 
     def _submodules_after(self, settled: _Settled, commit: Sha) -> frozenset[bytes] | None:
         """Paths of the submodules of a commit, by what differs from the settled one.
@@ -286,8 +289,9 @@ class _WarmTree:
             for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
                 (self.git_dir / lock).unlink(missing_ok=True)
             self._git.run("clean", "--quiet", "-ffdx", env=env)
-            # What git clean does not look at: anything named .git, pipes, sockets, and the content of submodules.
-            for odd in list(_unseen_by_git(self.folder)):
+            # What git clean does not look at: anything named .git, pipes, sockets, and the content of submodules. And what
+            # git takes for unchanged, with other rights or times than it gave them: it is written again.
+            for odd in list(_unseen_by_git(self.folder, settled.at_ns, stat.S_IMODE(self.git_dir.stat().st_mode))):
                 remove_tree(odd)
             for name in settled.submodules:
                 path = self.folder / os.fsdecode(name)
@@ -328,17 +332,21 @@ class _WarmTree:
         return found
 
 
-def _unseen_by_git(folder: Path) -> Iterator[Path]:
-    """What git skips when it lists a folder, at any depth. Symlinks are not followed."""
+def _unseen_by_git(folder: Path, since_ns: int, mode: int) -> Iterator[Path]:
+    """What git skips when it lists a folder, at any depth, and files that were touched since a moment, by their time of
+    change, which nobody can set. Folders get their mode back on the way. Symlinks are not followed."""
     pending = [str(folder)]
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:
+                known = entry.stat(follow_symlinks=False)
                 if entry.name == ".git":
                     yield Path(entry.path)
-                elif entry.is_dir(follow_symlinks=False):
+                elif stat.S_ISDIR(known.st_mode):
+                    if known.st_mode & 0o777 != mode & 0o777:
+                        os.chmod(entry.path, mode)  # noqa: PTH101 - a string, as all paths of this loop
                     pending.append(entry.path)
-                elif not (entry.is_symlink() or entry.is_file(follow_symlinks=False)):
+                elif known.st_ctime_ns >= since_ns or not (stat.S_ISREG(known.st_mode) or stat.S_ISLNK(known.st_mode)):
                     yield Path(entry.path)
 
 
@@ -353,19 +361,28 @@ def remove_tree(path: Path) -> None:
     with suppress(FileNotFoundError):
         try:
             shutil.rmtree(path)
-        except PermissionError:
-            _unlock(path)
-            shutil.rmtree(path)
+        except (OSError, RecursionError):
+            _remove_stubborn(path)
 
 
-def _unlock(path: Path) -> None:
-    """Give its owner all rights on a folder and the folders in it; os.walk does not follow symlinks."""
+def _remove_stubborn(path: Path) -> None:
+    """Also folders that their owner has no rights on, and folders in folders deeper than any path, stack or number of
+    open files reaches: what lies below the second level is moved up before it is looked at."""
     path.chmod(stat.S_IRWXU)
-    for here, folders, _ in os.walk(path):
-        for name in folders:
-            folder = Path(here, name)
-            if not folder.is_symlink():
-                folder.chmod(stat.S_IRWXU)
+    while entries := list(os.scandir(path)):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)  # noqa: PTH108 - a string, as all paths of this loop
+                continue
+            os.chmod(entry.path, stat.S_IRWXU)  # noqa: PTH101
+            for child in list(os.scandir(entry.path)):
+                if child.is_dir(follow_symlinks=False):
+                    os.chmod(child.path, stat.S_IRWXU)  # noqa: PTH101 - to be moved a folder must be writable itself
+                    os.rename(child.path, path / f".gone-{os.urandom(16).hex()}")  # noqa: PTH104
+                else:
+                    os.unlink(child.path)  # noqa: PTH108
+            os.rmdir(entry.path)  # noqa: PTH106
+    path.rmdir()
 
 
 def _quoted(path: Path) -> bytes:

@@ -77,3 +77,30 @@ def test_a_check_in_a_sandbox_makes_the_daemon_write_nowhere_else(tmp_path: Path
     assert stand.verdict(change) == "landed"
     assert victim.read_text() == "precious"
     assert list((stand.path / "gate" / "runs").iterdir()) == []
+
+
+@needs_bubblewrap
+def test_a_check_leaves_nothing_to_the_next_one_by_rights_or_times(tmp_path: Path) -> None:
+    look = "ls -ld --time-style=+%Y tests tests/t | cut -c1-10; find tests -newermt 2040-01-01; cat tests/t\n"
+    stand = Stand(tmp_path, BUBBLEWRAP + WHOLE, {"check.sh": look, "tests/t": "test\n"})
+
+    evil = stand.submit("evil", {"check.sh": "touch -d 2050-01-01 tests/t; chmod 000 tests/t tests\n"}, by="mallory")
+    stand.settle()
+    next_one = stand.submit("next", {"check.sh": look + "true\n"})
+    stand.settle()
+
+    assert stand.verdict(evil) == stand.verdict(next_one) == "landed"
+    assert stand.gate("log", str(next_one), "whole").stdout.splitlines() == ["drwxr-xr-x", "-rw-r--r--", "test"]
+
+
+@needs_bubblewrap
+def test_a_check_that_nests_folders_without_end_does_not_keep_its_worker(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, BUBBLEWRAP + WHOLE, {"check.sh": "true\n"})
+    script = "cd $HOME; python3 -c \"import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')\"\n"
+    evil = stand.submit("deep", {"check.sh": script}, by="mallory")
+    stand.settle()
+    assert stand.verdict(evil) == "landed"
+    next_one = stand.submit("next", {"check.sh": "test ! -e $HOME/d\n"})
+    stand.settle()
+    assert stand.verdict(next_one) == "landed"
+    assert list((stand.path / "gate" / "runs").iterdir()) == []
