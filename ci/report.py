@@ -40,8 +40,12 @@ _OUTPUT_TAGS = frozenset({"system-out", "system-err"})
 
 @dataclass(frozen=True, slots=True)
 class ReportLimits:
+    """max_bytes: of one report. The last four: of all reports of a run together."""
+
     max_bytes: int = 50_000_000
     max_depth: int = 50
+    max_all_bytes: int = 100_000_000
+    max_elements: int = 1_000_000
     max_files: int = 1000
     max_tests: int = 200_000
 
@@ -71,12 +75,13 @@ def read_reports(paths: Iterable[Path], limits: ReportLimits = DEFAULT_LIMITS, f
     """
     tests: list[TestCase] = []
     notes: list[str] = []
+    room = _Room(limits)
     for number, path in enumerate(paths):
         if number == limits.max_files:
             notes.append(f"more than {limits.max_files} reports: the rest is not read")
             break
         try:
-            tests += _read(path, limits, folder, room=limits.max_tests - len(tests))
+            tests += _read(path, limits, folder, room)
         except _Unreadable as why:
             notes.append(f"report {path.name!r} is not read: {why}")
     return Reports(tuple(tests), tuple(notes))
@@ -113,16 +118,30 @@ def _stamp(path: Path) -> Stamp | None:
 # --- one document -------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, limits: ReportLimits, folder: Path | None, room: int) -> list[TestCase]:
-    text = _decoded(_content(path, limits.max_bytes))
+class _Room:
+    """What is left of the limits of all reports of a run: reading costs the daemon's time and memory, not the check's."""
+
+    def __init__(self, limits: ReportLimits) -> None:
+        self.content_bytes = limits.max_all_bytes
+        self.elements = limits.max_elements
+        self.tests = limits.max_tests
+
+
+def _read(path: Path, limits: ReportLimits, folder: Path | None, room: _Room) -> list[TestCase]:
+    if room.content_bytes <= 0 or room.elements <= 0:
+        raise _Unreadable("the reports before it are too large already")
+    content = _content(path, limits.max_bytes)
+    room.content_bytes -= len(content)
+    text = _decoded(content)
     if not text:
         return []
-    root = _parsed(text, limits)
+    root = _parsed(text, limits, room)
     cases: list[TestCase] = []
     for case in _cases(root):
-        if len(cases) == room:
+        if len(cases) == room.tests:
             raise _Unreadable(f"it names more than {limits.max_tests} tests")
         cases.append(_test(case, folder))
+    room.tests -= len(cases)
     return cases
 
 
@@ -171,7 +190,7 @@ def _allowed_reference(found: re.Match[str]) -> str:
     return found[0] if is_allowed else "\ufffd"
 
 
-def _parsed(text: str, limits: ReportLimits) -> Any:
+def _parsed(text: str, limits: ReportLimits, room: _Room) -> Any:
     """The document as elements of junitparser's own XML library."""
     builder = etree.TreeBuilder()
     depth = 0
@@ -182,6 +201,9 @@ def _parsed(text: str, limits: ReportLimits) -> Any:
         depth += 1
         if depth > limits.max_depth:
             raise _Unreadable(f"its elements are nested more than {limits.max_depth} deep")
+        room.elements -= 1
+        if room.elements < 0:
+            raise _Unreadable(f"it has more than {limits.max_elements} elements")
         name = tag.rpartition("}")[2]
         silent += name in _OUTPUT_TAGS or silent > 0
         builder.start(name, attributes)

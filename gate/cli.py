@@ -6,6 +6,7 @@ Exit codes: docs/reference/commands.md. Errors travel as exceptions to the one b
 import argparse
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from ci.errors import UserError
 
 Json = dict[str, Any]
+_SEQUENCE = re.compile(rb"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")  # colours; other controls
 FOLLOW_EVERY_S = 0.1  # how often --follow looks
 
 
@@ -346,11 +348,17 @@ def _copy_log(arguments: argparse.Namespace, run: Json) -> None:
                 file.seek(offset)
                 while data := file.read(65536):
                     offset += len(data)
-                    sys.stdout.buffer.write(data)
+                    sys.stdout.buffer.write(_harmless(data) if sys.stdout.isatty() else data)
             sys.stdout.flush()
         if is_over or not arguments.follow:
             return
         time.sleep(FOLLOW_EVERY_S)
+
+
+def _harmless(data: bytes) -> bytes:
+    """What a check printed, for a terminal: colours stay, and other sequences, which could type for the reader or hide
+    lines from them, lose their escape character. One that a block ends in the middle of loses it, too."""
+    return _SEQUENCE.sub(lambda found: found[1] or b"\xef\xbf\xbd", data)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ci.errors import Unavailable, UserError
@@ -126,14 +126,15 @@ def open_server(paths: Sequence[Path], clock: Callable[[], float] = time.time) -
     server = Server()
     try:
         for path in paths:
-            server.served.append(_serve(path, clock))
+            server.served.append(_serve(path, clock, tuple(other.resolve() for other in paths)))
     except BaseException:
         server.close()
         raise
     return server
 
 
-def _serve(path: Path, clock: Callable[[], float]) -> Served:
+def _serve(path: Path, clock: Callable[[], float], hidden: tuple[Path, ...]) -> Served:
+    """hidden: folders that no check may see, which are those of all repositories served."""
     repository = Repository(path)
     repository.require_installed()
     try:
@@ -159,7 +160,9 @@ def _serve(path: Path, clock: Callable[[], float]) -> Served:
         gate = Gate(
             repository,
             journal,
-            lambda settings, on_end: LocalWorkers(repository.git, repository.folder, settings, on_end),
+            lambda settings, on_end: LocalWorkers(
+                repository.git, repository.folder, replace(settings, hidden=(*settings.hidden, *hidden)), on_end
+            ),
             poke,
             clock,
         )

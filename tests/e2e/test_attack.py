@@ -1,13 +1,22 @@
 """Attacks by somebody who may push and is not trusted: what they are after does not happen."""
 
 import io
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gitdb import IStream, LooseObjectDB
 
+from ci.report import ReportLimits, read_reports
+from ci.run import RunSettings
 from ci.sandbox import bubblewrap_trouble
+from ci.workers.local import LocalWorkers
 from fakes.stand import PLAIN, Stand
+from gate import serve
 
 needs_bubblewrap = pytest.mark.skipif(bubblewrap_trouble() is not None, reason="bubblewrap does not work here")
 BUBBLEWRAP = '[run]\nisolation = "bubblewrap"\nworkers = 1\n'
@@ -104,3 +113,57 @@ def test_a_check_that_nests_folders_without_end_does_not_keep_its_worker(tmp_pat
     stand.settle()
     assert stand.verdict(next_one) == "landed"
     assert list((stand.path / "gate" / "runs").iterdir()) == []
+
+
+def test_a_report_of_a_million_nothings_is_left_out(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_bytes(b"<testsuite>" + b"<a/>" * 200 + b"</testsuite>")
+    few = ReportLimits(max_elements=150)
+    found = read_reports([report, report], few)
+    assert found.tests == ()
+    assert found.notes == (
+        "report 'report.xml' is not read: it has more than 150 elements",
+        "report 'report.xml' is not read: the reports before it are too large already",
+    )
+    assert len(read_reports([report] * 3, ReportLimits(max_all_bytes=1000)).notes) == 1
+
+
+# --- what people read ---------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_gets_the_colours_of_a_log_and_nothing_worse(tmp_path: Path) -> None:
+    script = r"printf '\033[31mred\033[0m \033]0;title\007 \033[2Jgone \302\233 d\303\251j\303\240\n'" + "\n"
+    stand = Stand(tmp_path, PLAIN + WHOLE, {"check.sh": "true\n"})
+    change = stand.submit("print", {"check.sh": script}, by="mallory")
+    stand.settle()
+
+    reading, terminal = pty.openpty()
+    program = Path(sys.executable).parent / "gate"
+    subprocess.run([program, "log", str(change), "whole"], cwd=stand.path, stdout=terminal, check=True)
+    os.close(terminal)
+    shown = os.read(reading, 10_000).decode()
+    os.close(reading)
+
+    bad = "\N{REPLACEMENT CHARACTER}"
+    assert shown == f"\x1b[31mred\x1b[0m {bad}]0;title{bad} {bad}[2Jgone {bad} déjà\r\n"
+
+
+# --- other repositories -------------------------------------------------------------------------------------------------
+
+
+def test_a_check_sees_no_repository_that_the_daemon_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stands = [Stand(tmp_path / name, PLAIN) for name in ("a", "b")]
+    hidden: list[tuple[Path, ...]] = []
+
+    class Workers(LocalWorkers):
+        def __init__(self, repository: Any, folder: Path, settings: RunSettings, on_end: Any) -> None:
+            hidden.append(settings.hidden)
+            super().__init__(repository, folder, settings, on_end)
+
+    monkeypatch.setattr(serve, "LocalWorkers", Workers)
+    server = serve.open_server([stand.path for stand in stands])
+    server.run(until_idle=True)
+    server.close()
+
+    assert len(hidden) == 2
+    assert all({stand.path for stand in stands} <= set(each) for each in hidden)
