@@ -22,15 +22,15 @@ FORMAT = 1  # of the record, as hooks/receive.py writes it
 def read_new(git: Git, after: Sha | None) -> list[Submission]:
     """Submissions recorded later than the record ``after``, oldest first; None: all of them.
 
-    One call of git. Raises Unavailable, naming the record, when one cannot be read.
+    One call of git, two for the whole chain. Raises Unavailable, naming the record, when one cannot be read.
     """
     arguments = ["log", "-z", "--reverse", "--first-parent", "--no-show-signature", "--format=%H%n%B"]
     if after is not None:
         arguments.append(f"^{after}")
+    if after is None and git.run("rev-parse", "--quiet", "--verify", SUBMISSIONS, ok=(0, 1)).code == 1:
+        return []  # nothing was ever submitted; asked first, for the first push may come at any moment
     end = git.run(*arguments, "--end-of-options", SUBMISSIONS, "--", ok=(0, 128))
     if end.code != 0:
-        if git.run("rev-parse", "--quiet", "--verify", SUBMISSIONS, ok=(0, 1)).code == 1:
-            return []  # nothing was ever submitted
         raise Unavailable(f"{SUBMISSIONS} cannot be read: {end.err.strip()}")
     found = []
     for entry in end.out.decode("utf-8", "replace").split("\0"):
