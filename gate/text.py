@@ -115,6 +115,11 @@ def cure(cause: Reason, trunk: str = "main") -> str:
             return "rebase it onto what it needs and push again"
         case Why.NEEDS_APPROVAL:
             return "one of them runs 'gate approve' on the server"
+        case Why.TRUNK_RED:
+            return (
+                f"'gate log' with the change and {cause.check} shows its output; land a change that mends {trunk}, "
+                "or, when the gate's machine lacks something, add it and run 'gate retry'"
+            )
         case Why.INFRASTRUCTURE:
             return "see to the machine, then 'gate retry'"
         case _:
@@ -150,7 +155,8 @@ def event(fact: Event, trunk: str = "main", deploys: DeployState | None = None) 
         case ApprovalGiven():
             return clean(f"change {fact.change} revision {fact.revision} approved by {fact.by}")
         case RetryRequested():
-            return clean(f"change {fact.change} is tried again, asked by {fact.by}")
+            what = f"change {fact.change}" if fact.change else f"the pipeline on {trunk}"
+            return clean(f"{what} is tried again, asked by {fact.by}")
         case TrunkClosed():
             return clean(f"{trunk} closed by {fact.by}: {fact.reason}")
         case TrunkOpened():
