@@ -326,9 +326,13 @@ def torn(tmp_path: Path) -> Stand:
 
 
 def finish_refs(repo: Path, count: int) -> None:
-    """Do the first part of what git was about to do: put locks in the place of their refs, in git's order."""
+    """Do the first part of what git was about to do: put locks in the place of their refs, in git's order.
+
+    A lock that is empty holds a ref that the transaction only verifies: git takes that away again, and moves nothing.
+    """
     refs = [line.split()[2] for line in (repo / "torn").read_text().splitlines()]
-    for ref in [ref for ref in refs if ref != "HEAD"][:count]:
+    moved = [ref for ref in refs if ref != "HEAD" and (repo / f"{ref}.lock").stat().st_size]
+    for ref in moved[:count]:
         (repo / f"{ref}.lock").rename(repo / ref)
 
 
