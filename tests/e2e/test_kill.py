@@ -110,7 +110,8 @@ def kill_at_every_boundary(stand: Stand) -> Ending:
                 done.result()
             finally:
                 is_over.set()
-    assert any("LandingStarted" in boundary for boundary in reached)
+    # Which of two effects side by side is the k-th differs from run to run, so one of them may be missed, not both.
+    assert any("LandingStarted" in boundary or "Landed" in boundary for boundary in reached)
     assert any("update-ref" in boundary for boundary in reached)
     return expected
 
