@@ -100,7 +100,7 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
             tests += _tests(place, junit, [path for path, stamp in placed.items() if before.get(path) != stamp], output)
             if end.how is not _How.ENDED or end.missing:
                 break
-    outcome, reason = _judge(check, ends, tests)
+    outcome, reason = _judge(check, ends, tests, _last_words(output.tail))
     exit_code = next((end.code for end in ends if end.code), 0)
     return RunEnd(
         request,
@@ -448,7 +448,14 @@ def _drain(source: FileIO, hear: Callable[[bytes], None]) -> None:
 # --- what it came to ----------------------------------------------------------------------------------------------------
 
 
-def _judge(check: Check, ends: Sequence[_End], tests: Sequence[TestCase]) -> tuple[Outcome | None, str]:
+def _last_words(tail: bytes) -> str:
+    """The last line of output that says something, made harmless and short; "" when there is none."""
+    lines = (line.strip() for line in reversed(tail.decode(errors="replace").splitlines()))
+    words = "".join(letter if letter.isprintable() else "?" for letter in next((line for line in lines if line), ""))
+    return words if len(words) <= 200 else words[:197] + "..."
+
+
+def _judge(check: Check, ends: Sequence[_End], tests: Sequence[TestCase], last_words: str) -> tuple[Outcome | None, str]:
     """Outcome and, when it is not green, why in one sentence. The exit status rules, whatever the reports say."""
     last = ends[-1]
     if last.how is _How.CANCELLED:
@@ -468,7 +475,7 @@ def _judge(check: Check, ends: Sequence[_End], tests: Sequence[TestCase]) -> tup
     bad = next((end for end in ends if end.code), None)
     if bad is None:
         return Outcome.GREEN, ""
-    why = f"exit code {bad.code}"
+    why = f"exit code {bad.code}: {last_words}" if last_words else f"exit code {bad.code}"
     if bad.missing:
         why = f"the program {bad.missing!r} is missing or not executable in the check's folder (exit code {bad.code})"
     elif bad.code - 128 in signal.valid_signals():

@@ -18,6 +18,7 @@ from ci.errors import UserError
 
 Json = dict[str, Any]
 _SEQUENCE = re.compile(rb"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")  # colours; other controls
+TRUNK = 0  # where a command takes the number of a change, this is trunk itself
 FOLLOW_EVERY_S = 0.1  # how often --follow looks
 
 
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     why = command("why", _why, "what a change waits for, or why it was refused")
     why.add_argument("change", type=_number)
     log = command("log", _log, "what happened to a change, or the output of one of its checks")
-    log.add_argument("change", type=_number)
+    log.add_argument("change", type=_number_or_trunk, help="a change's number, or 'trunk' with a post-commit CHECK")
     log.add_argument("check", nargs="?")
     log.add_argument("--follow", action="store_true", help="stay until the change is decided, or the run is over")
     cancel = command("cancel", _ask("cancel"), "take a change out of the queue")
@@ -96,7 +97,7 @@ def _number(word: str) -> int:
 
 
 def _number_or_trunk(word: str) -> int:
-    return 0 if word == "trunk" else _number(word)
+    return TRUNK if word == "trunk" else _number(word)
 
 
 # --- setting up -----------------------------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ def _status(arguments: argparse.Namespace) -> int:
     with commands.office(arguments.repo) as at:
         found = commands.status(at)
     trunk = found["trunk"]
-    commit = (trunk["commit"] or "nothing yet")[:10]
+    commit = trunk["commit"][:10] if trunk["commit"] else "nothing yet"
     lines = [f"{trunk['branch']} is at {commit}, {trunk['state']}; the gate is {found['gate']}"]
     if trunk["closed"]:
         lines.append(f"closed by {trunk['closed']['by']}: {trunk['closed']['reason']}")
@@ -303,6 +304,8 @@ def _log(arguments: argparse.Namespace) -> int:
 
     with commands.office(arguments.repo) as at:
         if arguments.check is None:
+            if arguments.change == TRUNK:
+                raise UserError("gate log trunk needs the name of a check: 'gate status' names those that are red")
             return _log_of_change(arguments, at)
         run = commands.runs_of(at, arguments.change, arguments.check)[-1]
     if arguments.json:
@@ -413,7 +416,8 @@ def _asked(name: str, found: Json) -> str:
         case "retry":
             return "trunk's pipeline is tried again" if found["change"] == 0 else f"change {found['change']} is tried again"
         case "approve":
-            return f"change {found['change']} revision {found['revision']} approved by {found['by']}"
+            missing = f"; still missing: {'; '.join(found['missing'])}" if found["missing"] else ""
+            return f"change {found['change']} revision {found['revision']} approved by {found['by']}{missing}"
         case "close":
             return f"closed: {found['reason']}"
         case "open_trunk":

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ci.deploy.model import RollbackRequested
+from ci.deploy.plan import ROLLBACK, Deploy
 from ci.deploy.text import deploy_line
 from ci.errors import UserError
 from gate import config, text, trust
 from gate.config import Config
 from gate.feed import read_lines
 from gate.journal import Journal
+from gate.merge import read_change
 from gate.model import (
     ApprovalGiven,
     ChangeId,
@@ -172,14 +174,14 @@ def why(at: Office, change: int) -> Json:
 
 
 def runs_of(at: Office, change: int, check: str | None) -> list[Json]:
-    """Runs for a change, oldest first, with the path of each log. check None: all checks."""
-    item = at.submission(change)
+    """Runs for a change, or with change 0 for trunk itself, oldest first, with the path of each log. check None: all."""
+    if change != TRUNK:
+        at.submission(change)
     events = at.journal.read()
     ends = {event.run: event for _, event in events if isinstance(event, RunFinished)}
     found = []
     for _, event in events:
-        is_ours = isinstance(event, RunStarted) and event.changes and event.changes[-1] == item.change
-        if is_ours and isinstance(event, RunStarted) and check in (None, event.check):
+        if isinstance(event, RunStarted) and (event.changes or (TRUNK,))[-1] == change and check in (None, event.check):
             result = ends[event.run].result if event.run in ends else None
             found.append(
                 {
@@ -197,7 +199,10 @@ def runs_of(at: Office, change: int, check: str | None) -> list[Json]:
             )
     if check is not None and not found:
         known = sorted({str(name) for name in (each["check"] for each in runs_of(at, change, None))})
-        raise UserError(f"no run of {check!r} for change {change}: there are runs of {text.names(known) or 'nothing'}")
+        whom = "trunk" if change == TRUNK else f"change {change}"
+        raise UserError(
+            f"no run of {check!r} for {whom}: " + (f"there are runs of {text.names(known)}" if known else "it has none")
+        )
     return found
 
 
@@ -233,11 +238,23 @@ def deploys(at: Office) -> Json:
                 "by": deploy.started.by,
                 "started": text.moment(deploy.started.at),
                 "state": deploy.end.outcome if deploy.end else "running",
-                "text": deploy_line(deploy),
+                "reason": _why_so(deploy),
+                "text": f"{deploy_line(deploy)}{_clause(_why_so(deploy))}",
             }
             for deploy in newest
         ],
     }
+
+
+def _why_so(deploy: Deploy) -> str:
+    """Why a deploy ended as it did, or was begun: what failed, or who asked for it."""
+    failed = [wave.reason for wave in deploy.waves.values() if not wave.good and wave.reason]
+    asked = [f"rollback asked by {deploy.started.by}"] if deploy.started.kind == ROLLBACK else []
+    return text.clean("; ".join([*failed, *asked]))
+
+
+def _clause(reason: str) -> str:
+    return f": {reason}" if reason else ""
 
 
 def is_running(repository: Repository) -> bool:
@@ -277,9 +294,7 @@ def retry(at: Office, change: int, by: str) -> Json:
         item = at.submission(change)
         verdict = at.state.verdicts.get(item.change)
         if verdict in (Verdict.LANDED, Verdict.WITHDRAWN):
-            raise UserError(
-                f"change {change} was {verdict.value}: there is nothing to try again; push it again for another try"
-            )
+            raise UserError(f"change {change} was {verdict.value}: there is nothing to try again")
     at.record(RetryRequested(time.time(), ChangeId(change), by))
     return {"change": change, "retried": True, "by": by}
 
@@ -295,7 +310,13 @@ def approve(at: Office, change: int, by: str, revision: int | None = None) -> Js
         people = text.names(rules.maintainers or (at.repository.owner,), "or")
         raise UserError(f"{by} may not approve changes here: {people} may")
     at.record(ApprovalGiven(time.time(), item.change, item.revision, by))
-    return {"change": change, "revision": item.revision, "approved": True, "by": by}
+    missing: list[str] = []
+    if at.state.trunk is not None:
+        paths = read_change(at.repository.git, at.state.trunk, item.head)[1]
+        given = {*at.state.approvals.get((item.change, item.revision), ()), by}
+        left = trust.missing_approvals(rules, item.by, paths, given, at.repository.owner)
+        missing = [text.reason(cause, at.repository.trunk_name) for cause in left]
+    return {"change": change, "revision": item.revision, "approved": True, "by": by, "missing": missing}
 
 
 def close(at: Office, by: str, reason: str) -> Json:

@@ -294,7 +294,7 @@ KEYS: tuple[Key, ...] = (
         "message.pattern",
         EXPRESSION,
         "'^[A-Z]'",
-        "what the subject line of a commit must match, from its first character; empty: anything",
+        "what must be found in the subject line of a commit; begin it with ^ for the first character; empty: anything",
     ),
     Key("message.max_subject", number(0, "characters"), "72", "longest subject line; 0: no limit"),
     Key(

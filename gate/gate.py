@@ -420,9 +420,9 @@ class Gate:
             case Build(candidate=candidate):
                 return self._queue.build(candidate, self.config, self.state, self._told_green)
             case Hold(change=change, reasons=reasons):
-                told = [text.reason(cause, self.repository.trunk_name) for cause in reasons if cause.why not in UNTOLD]
+                told = [cause for cause in reasons if cause.why not in UNTOLD]
                 if told:
-                    self._tell_line(change, f"waits: {'; '.join(told)}", now)
+                    self._tell_line(change, text.waits(told, self.repository.trunk_name), now)
                 return False
             case Start():
                 return False  # all of a plan's at once, before the others
@@ -520,6 +520,8 @@ class Gate:
         self._pipeline_commit = commit
         found = self._config_at(commit)
         checks = found.checks_after_landing() if isinstance(found, Config) else ()
+        if commit not in self.state.landed_by and isinstance(found, Config):
+            checks = found.checks  # it did not come through the gate, so nothing is known of it
         keys = self._pipeline_keys.keys(commit, checks, self.state.promoted) if checks else {}
         evidence = self._queue.evidence_for(keys.values(), self.state.retried_at.get(TRUNK, 0.0))
         running = {run.key for run in self.state.runs.values()}
@@ -539,7 +541,7 @@ class Gate:
             for place, check in enumerate(starts)
         ]
         events = [
-            RunStarted(now, item.run, item.check.name, item.key, commit, (), item.check.stage, _log_name(item.run))
+            RunStarted(now, item.run, item.check.name, item.key, commit, (), Stage.POST_COMMIT, _log_name(item.run))
             for item in requests
         ]
         if requests:

@@ -31,7 +31,10 @@ class Repository:
         require_git()
         self.git_dir = git_dir.absolute()
         if not (self.git_dir / "HEAD").is_file() or not (self.git_dir / "objects").is_dir():
-            raise UserError(f"{git_dir} is not a bare Git repository: give the folder that 'git init --bare' made")
+            raise UserError(
+                f"{git_dir} is not a bare Git repository: give the folder that 'git init --bare' made, "
+                "or name it with --repo"
+            )
         self.git = ServerGit(self.git_dir)
         self.trunk = RefName(self.git.run("symbolic-ref", "-q", "HEAD", ok=(0, 1)).text)
         if not self.trunk.startswith("refs/heads/"):

@@ -195,6 +195,14 @@ def landed(change: ChangeId, commit: str, trunk: str, waited_s: float) -> str:
     return f"change {change} landed on {trunk} as {commit[:10]}, {duration(waited_s)} after it was submitted"
 
 
+def waits(reasons: Iterable[Reason], trunk: str) -> str:
+    """Why a change waits and what would help, for a pusher who watches."""
+    causes = list(reasons)
+    cures = dict.fromkeys(found for cause in causes if (found := cure(cause, trunk)))
+    to_help = f"; to help: {'; '.join(cures)}" if cures else ""
+    return f"waits: {'; '.join(reason(cause, trunk) for cause in causes)}{to_help}"
+
+
 def refused(change: ChangeId, reasons: Iterable[Reason], trunk: str) -> str:
     """The verdict and, after it, what to do about it."""
     causes = list(reasons)

@@ -42,14 +42,16 @@ def missing_approvals(
         touched = _touched(rule, paths)
         given = len(others.intersection(rule.approvers)) + (by in rule.approvers)
         if touched and given < rule.approvals:
-            wanting = f"{rule.approvals - given} more of {rule.approvals}"
+            wanting = f"{rule.approvals - given} of {rule.approvals} approvals missing"
             candidates = tuple(person for person in rule.approvers if person not in others and person != by)
             missing.append(Reason(Why.NEEDS_APPROVAL, paths=touched[:10], people=candidates, detail=wanting))
     return tuple(missing)
 
 
 def _touched(rule: PathRule, paths: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(filter(matcher(rule.paths), paths)))
+    """Paths under a rule. A path counts also where a folder of its name would: it may take that folder's place."""
+    is_match = matcher(rule.paths)
+    return tuple(sorted(path for path in paths if is_match(path) or is_match(f"{path}/.")))
 
 
 def may_approve(trust: Trust, person: str, owner: str) -> bool:

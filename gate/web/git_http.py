@@ -299,6 +299,7 @@ def serve(application: Starlette, host: str, port: int) -> Handle:
         uvicorn.Config(
             application,
             log_config=None,
+            log_level="warning",
             access_log=False,
             lifespan="off",
             proxy_headers=False,

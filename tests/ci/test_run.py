@@ -367,3 +367,10 @@ def test_processes_are_told_apart_by_their_start(tmp_path: Path) -> None:
         assert processes.kill_until_gone(killed)
         assert process.wait() == -signal.SIGKILL
     assert processes.start_ticks(process.pid) is None
+
+
+def test_a_red_check_without_a_report_is_explained_by_its_last_words(run: Runner) -> None:
+    end = run("printf 'long story\\n\\033[31mNo module named pytest\\n\\n'; exit 1")
+    assert end.outcome is Outcome.RED
+    assert end.reason == "exit code 1: ?[31mNo module named pytest"
+    assert run("exit 3").reason == "exit code 3"

@@ -149,7 +149,7 @@ def test_a_pusher_who_stops_waiting_loses_nothing_and_can_follow_later(tmp_path:
     with stand.daemon():
         stand.branch("slow", {"x": "1"})
         pusher = stand.start_push("wait")
-        wait_for(lambda: stand.state().runs)
+        wait_for(lambda: any(run.changes for run in stand.state().runs.values()))
         os.killpg(pusher.pid, signal.SIGINT)  # as a terminal does
         pusher.communicate(timeout=30)
         gate_file.touch()
@@ -169,3 +169,26 @@ def test_a_trunk_that_was_moved_back_takes_the_promotion_ref_along(tmp_path: Pat
     stand.server.git("update-ref", "refs/heads/main", first)
     stand.settle()
     assert stand.server.head(GREEN) == first
+
+
+def test_a_trunk_that_was_founded_red_is_called_red_and_not_promoted(tmp_path: Path) -> None:
+    stand = Stand(
+        tmp_path,
+        PIPELINE.replace('command = "exit 0"\ninputs = ["unit"]', 'command = "test -s unit"\ninputs = ["unit"]'),
+        {**FILES, "unit": ""},
+    )
+    stand.settle()
+    found = stand.gate_json("status")["trunk"]
+    assert (found["state"], found["red"], found["promoted"]) == ("red", ["unit"], None)
+    stand.submit("mend", {"unit": "1"})
+    stand.settle()
+    assert stand.server.head(GREEN) == stand.trunk()
+
+
+def test_the_output_of_a_post_commit_check_can_be_read(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, PIPELINE.replace("test ! -e broken", "echo it is broken; test ! -e broken"), FILES)
+    stand.submit("bad", {"broken": ""})
+    stand.settle()
+    assert "it is broken" in stand.gate("log", "trunk", "e2e").stdout
+    assert stand.gate_json("log", "trunk", "e2e")["outcome"] == "red"
+    assert stand.gate("log", "trunk").returncode == 2

@@ -243,7 +243,7 @@ def test_sigterm_ends_the_daemon_cleanly_and_the_next_one_goes_on(tmp_path: Path
     stand = Stand(tmp_path, slow, {"x": "0"})
     daemon = stand.daemon()
     change = stand.submit("slow one", {"x": "1"})
-    wait_for(lambda: stand.state().runs)
+    wait_for(lambda: any(run.changes for run in stand.state().runs.values()))
     assert daemon.stop() == 0
     assert not stand.state().runs
     stand.branch("quick", {"x": "1", "go": ""})

@@ -87,7 +87,7 @@ def test_each_rule_that_is_not_met_is_named_with_the_files_that_it_is_about() ->
     reasons = missing_approvals(TWO, "ann", ["gate.toml", "db/b", "db/a", "src/c"], ["dana"], OWNER)
     assert [(reason.paths, reason.detail) for reason in reasons] == [
         (("gate.toml",), "it changes the gate's own rules"),
-        (("db/a", "db/b"), "1 more of 2"),
+        (("db/a", "db/b"), "1 of 2 approvals missing"),
     ]
 
 
