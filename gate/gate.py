@@ -8,7 +8,7 @@ journal or Git can be lost.
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -20,13 +20,10 @@ from ci.deploy.model import DeployFact
 from ci.errors import Unavailable
 from ci.git import GitFailed
 from ci.keys import KeyMaker
-from ci.model import Check, InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha, Stage
-from ci.results import results_for_keys
+from ci.model import InputKey, Result, RunEnd, RunId, RunRequest, Sha, Stage
 from ci.run import RunSettings
 from ci.workers import Workers
 from gate import config, text
-from gate.candidates import Candidates, Material
-from gate.changes import Changes
 from gate.config import Config
 from gate.feed import Feed
 from gate.haves import refresh_haves
@@ -37,20 +34,16 @@ from gate.model import (
     Build,
     Cancel,
     Candidate,
-    Change,
     ChangeId,
     ChangeRefused,
     ChangeSubmitted,
     ChangeWithdrawn,
     Decision,
-    Entry,
     Event,
-    Evidence,
     Hold,
     Land,
     Landed,
     Merged,
-    MergeOutcome,
     Plan,
     Promoted,
     Reason,
@@ -68,6 +61,7 @@ from gate.model import (
     Why,
 )
 from gate.plan import plan
+from gate.queue import Queue
 from gate.repository import PLAN_FILE, SUBMISSIONS, Repository
 from gate.state import TRUNK, State, apply_event
 from gate.submissions import news
@@ -107,7 +101,7 @@ class Gate:
         self._ends: SimpleQueue[RunEnd] = SimpleQueue()
         self._ended: list[RunEnd] = []  # taken from there, and not in the journal yet
         self._feed = Feed(repository)
-        self._queue = _Queue(repository, journal)
+        self._queue = Queue(repository, journal)
         self._configs: dict[Sha | None, Config | tuple[config.Problem, ...]] = {}
         self._trunk_trouble: str | None = None
         self._failed_landings = 0  # since one succeeded
@@ -594,141 +588,6 @@ class Gate:
         return self._deployer.tick(environments, self.state.deploy, promoted, order, self._clock())
 
 
-class _Queue:
-    """What is known of the waiting changes beyond the journal: merges, keys, evidence. All of it can be found again."""
-
-    def __init__(self, repository: Repository, journal: Journal) -> None:
-        self.merges: dict[Candidate, MergeOutcome] = {}
-        self.built: dict[ChangeId, Candidate] = {}
-        self.evidence: dict[InputKey, Evidence] = {}
-        self._journal = journal
-        self._changes = Changes(repository)
-        self._candidates = Candidates(repository)
-        self._described: dict[Entry, Change] = {}
-        self._users: dict[InputKey, set[ChangeId]] = {}
-        self._trunk: Sha | None = None
-
-    def notice(self, event: Event, state: State) -> None:
-        """Drop what an event has made old."""
-        match event:
-            case ChangeSubmitted(submission=item):
-                self._changes.note(item)
-                self.built.pop(item.change, None)
-                if item.revision > 1:
-                    self._described.clear()  # changes that are stacked on it see it too
-            case ApprovalGiven(change=change) | RetryRequested(change=change):
-                self._described = {entry: known for entry, known in self._described.items() if entry[0] != change}
-            case ChangeRefused(change=change) | ChangeWithdrawn(change=change):
-                self.built.pop(change, None)
-            case RunFinished(result=Result() as result):
-                if result.key in self.evidence:
-                    self.evidence[result.key] = _with(self.evidence[result.key], result)
-            case Landed():
-                self._move(state)
-            case TrunkMoved(old=old, new=new):
-                self._move(state)
-                if self._changes.trunk_moved(old, new):
-                    self._described.clear()
-            case _:
-                pass
-
-    def describe(
-        self, state: State, policy: Config, trunk: Sha, may_sandbox: bool, is_gate_broken: bool
-    ) -> tuple[Change, ...]:
-        described = []
-        for submission in state.waiting.values():
-            entry = (submission.change, submission.revision)
-            if entry not in self._described:
-                self._described[entry] = self._changes.describe(
-                    submission, state, policy, trunk, may_sandbox=may_sandbox, is_gate_broken=is_gate_broken
-                )
-            described.append(self._described[entry])
-        return tuple(described)
-
-    def forget_policy(self, trunk: Sha) -> None:
-        """Another gate.toml: other checks, other needs, other approvals.
-
-        Candidates of earlier trunks stay: they only tell which runs may still be of use.
-        """
-        self._described.clear()
-        self._candidates.forget_policy()
-        self.merges = {candidate: outcome for candidate, outcome in self.merges.items() if candidate.base != trunk}
-        self.built = {change: candidate for change, candidate in self.built.items() if candidate.base != trunk}
-
-    def build(self, candidate: Candidate, policy: Config, state: State, tell: Callable[[ChangeId, str], None]) -> bool:
-        """Merge a candidate and look its keys up. False: one of its earlier changes does not merge, so it is moot."""
-        outcome = self._candidates.build(candidate, policy, self._material(candidate, state))
-        if outcome is None:
-            return False
-        self.merges[candidate] = outcome
-        needs = outcome.needs if isinstance(outcome, Merged) else ()
-        self.evidence_for(need.key for need in needs)
-        if candidate.entries:
-            change = candidate.entries[-1][0]
-            self.built[change] = candidate
-            known = [need.check.name for need in needs if self.evidence[need.key].green is not None]
-            for need in needs:
-                self._users.setdefault(need.key, set()).add(change)
-            if known:
-                tell(change, f"{text.names(known)} green already, for the same inputs")
-        return True
-
-    def commits(self, candidate: Candidate) -> tuple[Sha, ...]:
-        return self._candidates.commits(candidate)
-
-    def listing(self, commit: Sha, check: Check) -> tuple[bytes, ...] | None:
-        return self._candidates.listing(commit, check)
-
-    def users_of(self, key: InputKey) -> list[ChangeId]:
-        return sorted(self._users.get(key, ()))
-
-    def doubt(self, candidate: Candidate) -> None:
-        """The candidate could not land: look its results up again in the store."""
-        outcome = self.merges.pop(candidate, None)
-        if isinstance(outcome, Merged):
-            for need in outcome.needs:
-                self.evidence.pop(need.key, None)
-        self.evidence_for(need.key for other in self.merges.values() if isinstance(other, Merged) for need in other.needs)
-
-    def evidence_for(self, keys: Iterable[InputKey], red_from: float = 0.0) -> dict[InputKey, Evidence]:
-        """Evidence by key, from memory or the store. red_from: red results before this moment are left out."""
-        wanted = list(keys)
-        missing = [key for key in wanted if key not in self.evidence]
-        if missing:
-            found = self._journal.query(lambda execute: results_for_keys(execute, missing))
-            for key in missing:
-                self.evidence[key] = _evidence(found.get(key, ()))
-        return {key: _from(self.evidence[key], red_from) for key in wanted}
-
-    def _material(self, candidate: Candidate, state: State) -> Material:
-        submissions: dict[Entry, Submission] = {}
-        stacked: dict[Entry, tuple[Sha, ...]] = {}
-        for change, revision in candidate.entries:
-            entry = (change, revision)
-            submissions[entry] = next(item for item in state.revisions[change] if item.revision == revision)
-            stacked[entry] = self._changes.stacked_heads(entry, state)
-        paths = {entry: self._changes.paths(entry) for entry in candidate.entries}
-        return Material(submissions, stacked, paths)
-
-    def _move(self, state: State) -> None:
-        """Trunk moved: keep the merges on it, and the last one of each change, whose runs go on."""
-        if state.trunk == self._trunk:
-            return
-        self._trunk = state.trunk
-        self.built = {change: candidate for change, candidate in self.built.items() if change in state.waiting}
-        kept = set(self.built.values())
-        self.merges = {
-            candidate: outcome
-            for candidate, outcome in self.merges.items()
-            if candidate.base == state.trunk or candidate in kept
-        }
-        needed = {need.key for outcome in self.merges.values() if isinstance(outcome, Merged) for need in outcome.needs}
-        self.evidence = {key: known for key, known in self.evidence.items() if key in needed}
-        self._users = {key: users for key, users in self._users.items() if key in needed}
-        self._described = {entry: known for entry, known in self._described.items() if entry[0] in state.waiting}
-        self._candidates.forget()
-
-
 class _Places:
     """Positions of commits on trunk's first-parent history."""
 
@@ -754,25 +613,3 @@ class _Places:
 
 def _log_name(run: RunId) -> str:
     return str(Path("logs") / f"{run}.log")
-
-
-def _evidence(results: Iterable[Result]) -> Evidence:
-    known = Evidence()
-    for result in results:
-        known = _with(known, result)
-    return known
-
-
-def _with(known: Evidence, result: Result) -> Evidence:
-    match result.outcome:
-        case Outcome.GREEN:
-            return Evidence(result, known.red)
-        case Outcome.RED | Outcome.TIMED_OUT:
-            return Evidence(known.green, result)
-        case Outcome.INFRASTRUCTURE:
-            return Evidence(known.green, known.red, (*known.attempts, result))
-
-
-def _from(known: Evidence, moment: float) -> Evidence:
-    red = known.red if known.red is not None and known.red.finished_at >= moment else None
-    return Evidence(known.green, red, tuple(result for result in known.attempts if result.finished_at >= moment))

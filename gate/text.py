@@ -93,7 +93,8 @@ def reason(cause: Reason, trunk: str = "main") -> str:
         case Why.WAITS_FOR_WORKER:
             return "every worker is busy"
         case Why.INFRASTRUCTURE:
-            return clean(f"{cause.check} cannot be run on this machine{_after(cause.detail)}")
+            what = f"{cause.check} cannot be run on this machine" if cause.check else "git cannot read it"
+            return clean(f"{what}{_after(cause.detail)}")
 
 
 def cure(cause: Reason, trunk: str = "main") -> str:

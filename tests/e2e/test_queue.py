@@ -250,3 +250,13 @@ def test_sigterm_ends_the_daemon_cleanly_and_the_next_one_goes_on(tmp_path: Path
     assert stand.push(f"change={change}").code == 0
     stand.settle()
     assert stand.verdict(change) == "landed"
+
+
+def test_a_change_that_git_cannot_read_keeps_itself_waiting_and_nobody_else(stand: Stand) -> None:
+    lost = stand.submit("lost", {"a/x": "1"})
+    head = stand.dev.head()
+    good = stand.submit("good", {"b/x": "1"})
+    (stand.path / "objects" / head[:2] / head[2:]).unlink()
+    stand.settle()
+    assert (stand.verdict(lost), stand.verdict(good)) == (None, "landed")
+    assert "git cannot read it" in stand.why(lost)["reasons"][0]["text"]
