@@ -57,6 +57,16 @@ def init_bare(repo: Path, trunk: str | None = None) -> list[str]:
     return said or [f"{git.git_dir} is set up already; nothing to change"]
 
 
+def missing_hooks(git: Git) -> list[str]:
+    """Sentences about hooks through which no push reaches this installation of the gate; empty when all is well."""
+    folder = _hooks_folder(git)
+    return [
+        f"{folder / hook} does not call this gate: run 'gate init {git.git_dir}', or no push arrives"
+        for hook in HOOKS
+        if not (folder / hook).is_file() or _call(hook) not in (folder / hook).read_text(errors="surrogateescape")
+    ]
+
+
 def _bare(repo: Path) -> Git:
     folder = repo.absolute()
     if not folder.is_dir():

@@ -21,6 +21,7 @@ from ci.errors import Unavailable, UserError
 from ci.git import GitFailed
 from ci.workers.local import LocalWorkers, reap
 from gate.gate import Gate
+from gate.install import missing_hooks
 from gate.journal import Journal
 from gate.locks import STALE_AFTER_S, remove_stale
 from gate.repository import Repository
@@ -168,6 +169,8 @@ def _serve(path: Path, clock: Callable[[], float], hidden: tuple[Path, ...]) -> 
         )
         gate.start()
         on_failure.pop_all()
+    for sentence in missing_hooks(repository.git):
+        log.warning("%s: %s", repository.name, sentence)
     return Served(repository, lock, wake, gate)
 
 

@@ -10,9 +10,10 @@ import pytest
 
 import ci.git
 from ci.errors import Unavailable, UserError
+from ci.git import PlainGit
 from fakes.repositories import Repository
 from fakes.servers import push
-from gate.install import init_bare
+from gate.install import init_bare, missing_hooks
 
 
 @pytest.fixture
@@ -143,3 +144,14 @@ def test_odd_paths_are_quoted(repository: Repository, tmp_path: Path) -> None:
     repository.git("remote", "add", "odd", str(server.path))
     repository.commit("b", {"b": "1"})
     assert push(repository, "odd", "HEAD:refs/for/main")[0] == 0
+
+
+def test_hooks_that_do_not_call_the_gate_are_told_to_whoever_serves(bare: Repository) -> None:
+    init_bare(bare.path)
+    git = PlainGit(bare.path)
+    assert missing_hooks(git) == []
+    (bare.path / "hooks/pre-receive").write_text("#!/bin/sh\nexit 0\n")
+    (bare.path / "hooks/proc-receive").unlink()
+    told = missing_hooks(git)
+    assert len(told) == 2
+    assert all("gate init" in sentence for sentence in told)
