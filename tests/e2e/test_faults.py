@@ -120,7 +120,8 @@ def test_a_lock_on_what_only_spares_pushes_some_bytes_stops_nothing(stand: Stand
 def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
     for words in (["serve", "--until-idle"], ["status", "--repo"]):
         said = sentence(gate(*words, tmp_path), MISUSED)
-        assert said == f"gate: {tmp_path} is not a bare Git repository: give the folder that 'git init --bare' made"
+        cure = "give the folder that 'git init --bare' made, or name it with --repo"
+        assert said == f"gate: {tmp_path} is not a bare Git repository: {cure}"
     said = sentence(gate("serve", tmp_path / "nowhere"), MISUSED)
     assert "is not a bare Git repository" in said
 
