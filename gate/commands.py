@@ -285,6 +285,8 @@ def cancel(at: Office, change: int, by: str, reason: str = "") -> Json:
     if by != item.by and not _is_maintainer(at, by):
         raise UserError(f"change {change} is {item.by}'s: only they or a maintainer can withdraw it, and you are {by}")
     at.record(ChangeWithdrawn(time.time(), item.change, item.revision, by, reason))
+    if _is_landing(at, item):
+        raise UserError(f"change {change} is landing at this moment, too late to withdraw it: see 'gate why {change}'")
     return {"change": change, "withdrawn": True, "by": by}
 
 
@@ -439,6 +441,13 @@ def _require_waiting(at: Office, item: Submission, what: str) -> None:
     verdict = at.state.verdicts.get(item.change)
     if verdict is not None:
         raise UserError(f"change {item.change} was {verdict.value} already: it cannot {what}")
+
+
+def _is_landing(at: Office, item: Submission) -> bool:
+    """Whether a landing of the change had begun when our request was recorded; only one that begins later heeds it."""
+    fold(at.state, at.journal.read(at.state.seq))
+    under_way = at.state.landing is not None and (item.change, item.revision) in at.state.landing.changes
+    return under_way or at.state.verdicts.get(item.change) is Verdict.LANDED
 
 
 def _is_maintainer(at: Office, person: str) -> bool:

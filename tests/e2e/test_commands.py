@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ci.model import Sha
 from fakes.stand import PARTS, Stand
+from gate import commands
+from gate.model import LandingStarted
 
 FILES = {"a/check.sh": 'test "$(cat a/x)" -le 1\n', "a/x": "0", "b/check.sh": "exit 0\n", "b/x": "0"}
 ME = getpass.getuser()
@@ -119,3 +122,15 @@ def test_config_check_and_show(stand: Stand, tmp_path: Path) -> None:
     assert f"{good}:3: run.wrokers" in bad.stdout + bad.stderr
     assert "workers" in bad.stdout + bad.stderr
     assert stand.gate("config", "check", str(tmp_path / "none")).returncode == 2
+
+
+def test_a_change_that_is_landing_is_too_late_to_withdraw(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, PARTS, FILES)
+    change = stand.submit("good", {"a/x": "1"})
+    with commands.office(stand.path) as at:
+        item = at.submission(change)
+        trunk = Sha(stand.trunk())
+        at.record(LandingStarted(1.0, trunk, item.head, trunk, ((item.change, item.revision),), (item.head,), ()))
+    done = stand.gate("cancel", str(change))
+    assert done.returncode == 2
+    assert "too late to withdraw it" in done.stderr
