@@ -287,15 +287,25 @@ Entry = tuple[ChangeId, int]  # a change and its revision
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A would-be trunk: a base and an ordered list of changes. No entries: the base itself."""
+    """A would-be trunk: a base and an ordered list of changes. No entries: the base itself.
+
+    together: how many of its last changes are tested by one run. It matters only where results belong to changes and not to
+    content, see Snapshot.per_change; elsewhere it stays 1, for a check of the tree tests all that is in it.
+    """
 
     base: Sha
     entries: tuple[Entry, ...] = ()
+    together: int = 1
 
     @property
     def parent(self) -> "Candidate":
         """The candidate without its last change."""
         return Candidate(self.base, self.entries[:-1])
+
+    @property
+    def assumption(self) -> Assumption:
+        """What is assumed of the last change's company."""
+        return frozenset(change for change, _ in self.entries[:-1]), self.together
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +350,7 @@ class Change:
     evidence_from: red results that finished before this moment do not count against it.
     retried_at: when somebody last asked to have it tried again; 0: never.
     mends_gate: it changes the gate.toml without which nothing can land, so a closed trunk does not keep it out.
+    fixes_trunk: its owner says that it mends a red trunk (push option fixes-trunk).
     """
 
     id: ChangeId
@@ -357,10 +368,23 @@ class Change:
     evidence_from: float = 0.0
     retried_at: float = 0.0
     mends_gate: bool = False
+    fixes_trunk: bool = False
 
     @property
     def entry(self) -> Entry:
         return (self.id, self.revision)
+
+    def meddles_with(self, other: "Change") -> bool:
+        """A required check has inputs among the paths of both, they touch the same path, or one depends on the other.
+
+        Where this is false, neither's results depend on whether the other has landed.
+        """
+        return not (
+            self.touches.isdisjoint(other.touches)
+            and self.paths.isdisjoint(other.paths)
+            and other.id not in self.depends
+            and self.id not in other.depends
+        )
 
 
 class Verdict(StrEnum):
@@ -371,21 +395,56 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one input key. attempts: infrastructure errors since the last real outcome, newest last."""
+    """What is known of one input key. attempts: infrastructure errors since the last real outcome, newest last.
+
+    reds: every result that is not green (red or timed out) since the newest green one, oldest first, retests included.
+    """
 
     green: Result | None = None
     red: Result | None = None  # newest that is not green: red or timed out
     attempts: tuple[Result, ...] = ()
+    reds: tuple[Result, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A run that has not ended. needed_by is told by its key, not stored."""
+    """A run that has not ended. Who needs it is told by its key. changes: of the candidate that it was started for."""
 
     run: RunId
     check: CheckName
     key: InputKey
     started_at: float
+    changes: tuple[ChangeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is expected of a change, see gate/odds.py.
+
+    chance: 0 to 1, that every check it touches is green with it on a green trunk, were nothing else in the queue.
+    duration_s: of all the runs for it; None: as long as its checks take, see Outlook.
+    """
+
+    chance: float = 0.9
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is expected of the queue. A change or check that is missing is as the defaults say.
+
+    durations: seconds of a run of a check. flakes: the chance that a run of a check is red though nothing is wrong.
+    clash: the chance that two changes which meddle with each other break together, though each is fine by itself.
+    """
+
+    forecasts: Mapping[ChangeId, Forecast] = field(default_factory=dict)
+    durations: Mapping[CheckName, float] = field(default_factory=dict)
+    flakes: Mapping[CheckName, float] = field(default_factory=dict)
+    clash: float = 0.03
+
+
+Assumption = tuple[frozenset[ChangeId], int]  # the other changes of a candidate, and how many are tested together
+Trials = Mapping[ChangeId, Mapping[Assumption, tuple[Need, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,14 +453,19 @@ class Snapshot:
 
     changes: without a verdict, in order of submission. decided: verdicts of changes that others depend on.
     merges: what is known of candidates; one that is missing has not been merged yet.
+    trials: by the last change of a candidate and what is assumed ahead of it, the needs that the change has a part in. They
+        outlive a landing that does not meddle with them, so that runs are known to be of use before anything is merged again.
     built: the candidate that each change was last merged in, perhaps on an earlier trunk; it is a key of ``merges``.
     evidence: by key; a key that is missing has never been run.
     workers: how many runs may be under way at once, those of ``running`` included.
+    per_change: a need belongs to the changes it was run for, and not to the content of a check's inputs. Only simulated
+        queues are so, after published ones.
     """
 
     trunk: Sha
     changes: tuple[Change, ...] = ()
     merges: Mapping[Candidate, MergeOutcome] = field(default_factory=dict)
+    trials: Trials = field(default_factory=dict)
     built: Mapping[ChangeId, Candidate] = field(default_factory=dict)
     evidence: Mapping[InputKey, Evidence] = field(default_factory=dict)
     running: tuple[Running, ...] = ()
@@ -409,6 +473,8 @@ class Snapshot:
     closed: str | None = None  # the reason; None: trunk is open
     every_commit: bool = False
     workers: int = 2
+    outlook: Outlook = field(default_factory=Outlook)
+    per_change: bool = False
 
 
 # --- decisions, imperatives ---------------------------------------------------------------------------------------------
@@ -423,12 +489,16 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run a check for a candidate. because: for the log and for gate why."""
+    """Run a check for a candidate. because: for the log and for gate why.
+
+    tests: run only these tests of it, which have failed for this key; empty: the whole check.
+    """
 
     check: Check
     key: InputKey
     candidate: Candidate
     because: str
+    tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,10 +62,18 @@ def plan(snapshot: Snapshot, now: float, policy: "Policy | None" = None) -> Plan
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Test ``change`` as the last entry of ``candidate``. A policy yields these, the most worthwhile first."""
+    """Test ``change`` as the last entry of ``candidate``.
+
+    settles: a verdict may follow from it: those ahead that it meddles with are all in the candidate, or every outcome of
+    theirs is covered. False: only run it, to know sooner.
+    worth: free workers, and those of runs that are worth less, go to the greatest; among equals to what runs already,
+    then to what was proposed first.
+    """
 
     change: Change
     candidate: Candidate
+    settles: bool = True
+    worth: float = 0.0
 
 
 Policy = Callable[["View"], Iterable[Proposal]]
