@@ -63,6 +63,7 @@ class Reason:
     run: RunId | None = None
     people: tuple[str, ...] = ()  # who could approve
     detail: str = ""  # a finished clause, such as "line 12: unknown key 'stge' (did you mean 'stage'?)"
+    odds: tuple[tuple[str, float], ...] = ()  # whose fault it may be, with the chance of each, the likeliest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Submission:
     draft: bool = False
     topic: str = ""  # topic or Change-Id
     subject: str = ""  # first line of the head's message
+    fixes_trunk: bool = False
 
 
 # --- events of the journal, past tense, in the order they may happen --------------------------------------------------
@@ -460,6 +462,8 @@ class Snapshot:
     workers: how many runs may be under way at once, those of ``running`` included.
     per_change: a need belongs to the changes it was run for, and not to the content of a check's inputs. Only simulated
         queues are so, after published ones.
+    max_false_refusals: a change is refused when the chance that this is wrong is below it. batch: the most changes that one
+        run may test together; 0: as many as the odds say.
     """
 
     trunk: Sha
@@ -475,6 +479,8 @@ class Snapshot:
     workers: int = 2
     outlook: Outlook = field(default_factory=Outlook)
     per_change: bool = False
+    max_false_refusals: float = 0.005
+    batch: int = 0
 
 
 # --- decisions, imperatives ---------------------------------------------------------------------------------------------
