@@ -285,6 +285,7 @@ Event = (
 # --- candidates -----------------------------------------------------------------------------------------------------
 
 Entry = tuple[ChangeId, int]  # a change and its revision
+Assumption = tuple[frozenset[ChangeId], int]  # the other changes of a candidate, and how many are tested together
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,7 +446,6 @@ class Outlook:
     clash: float = 0.03
 
 
-Assumption = tuple[frozenset[ChangeId], int]  # the other changes of a candidate, and how many are tested together
 Trials = Mapping[ChangeId, Mapping[Assumption, tuple[Need, ...]]]
 
 
@@ -455,8 +455,8 @@ class Snapshot:
 
     changes: without a verdict, in order of submission. decided: verdicts of changes that others depend on.
     merges: what is known of candidates; one that is missing has not been merged yet.
-    trials: by the last change of a candidate and what is assumed ahead of it, the needs that the change has a part in. They
-        outlive a landing that does not meddle with them, so that runs are known to be of use before anything is merged again.
+    trials: by the last change of a candidate and what is assumed ahead of it, the needs that the change has a part in.
+        They outlive a landing that does not meddle with them: runs are known to be of use before anything is merged again.
     built: the candidate that each change was last merged in, perhaps on an earlier trunk; it is a key of ``merges``.
     evidence: by key; a key that is missing has never been run.
     workers: how many runs may be under way at once, those of ``running`` included.
