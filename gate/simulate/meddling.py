@@ -1,0 +1,112 @@
+"""Who meddles with whom among the changes that wait, kept from one plan to the next: a queue alters little between two.
+
+A set of changes is an int with one bit for each, in queue order. A change keeps its bit while it waits.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from ci.model import CheckName
+from gate.model import Candidate, Change, ChangeId, Sha
+
+GONE_KEPT = 256  # bits of changes that have left, beyond as many as there are waiting, before all are numbered afresh
+
+
+class Meddling:
+    """The queue as ``follow`` was last told. All sets speak of changes that wait, unless a name says otherwise."""
+
+    def __init__(self) -> None:
+        self._queue: tuple[Change, ...] = ()
+        self._number_afresh()
+
+    def follow(self, queue: Sequence[Change]) -> tuple[Change, ...]:
+        """Take over the queue as it is now, in its order. The changes that have left since the last time."""
+        now = tuple(queue)
+        if now == self._queue:
+            return ()
+        ids = {change.id for change in now}
+        gone = tuple(change for change in self._queue if change.id not in ids)
+        stayed = tuple(change for change in self._queue if change.id in ids)
+        for change in gone:
+            self.present &= ~self.bit(change.id)
+        if now[: len(stayed)] != stayed or len(self._changes) > 2 * len(now) + GONE_KEPT:
+            self._number_afresh()
+            stayed = ()
+        for change in now[len(stayed) :]:
+            self._add(change)
+        self._queue = now
+        return gone
+
+    def bit(self, change: ChangeId) -> int:
+        return 1 << self._position[change]
+
+    def ahead(self, change: ChangeId) -> int:
+        """The waiting ones before it that it meddles with."""
+        return self._ahead[self._position[change]] & self.present
+
+    def needed(self, change: ChangeId) -> int:
+        """The waiting ones that it depends on, and those that these depend on."""
+        return self._needed[self._position[change]] & self.present
+
+    def with_needed(self, bits: int) -> int:
+        """The set with all that its members depend on."""
+        for position in positions(bits & self._dependent):
+            bits |= self._needed[position]
+        return bits & self.present
+
+    def change(self, position: int) -> Change:
+        return self._changes[position]
+
+    def ids(self, bits: int) -> frozenset[ChangeId]:
+        return frozenset([self._changes[position].id for position in positions(bits)])
+
+    def candidate(self, trunk: Sha, bits: int, change: Change) -> Candidate:
+        """The change on top of a set that does not hold it."""
+        return Candidate(trunk, (*[self._changes[position].entry for position in positions(bits)], change.entry))
+
+    def together(self, trunk: Sha, bits: int, *, per_change: bool) -> Candidate:
+        """A set that is tested by one run."""
+        entries = tuple([self._changes[position].entry for position in positions(bits)])
+        return Candidate(trunk, entries, len(entries) if per_change else 1)
+
+    def _number_afresh(self) -> None:
+        self.present = 0
+        self._changes: list[Change] = []
+        self._position: dict[ChangeId, int] = {}
+        self._ahead: list[int] = []  # by position; those that have left since are in it
+        self._needed: list[int] = []  # likewise
+        self._dependent = 0  # those that depend on another
+        self._by_check: dict[CheckName, int] = {}
+        self._by_path: dict[str, int] = {}
+
+    def _add(self, change: Change) -> None:
+        position = len(self._changes)
+        bit = 1 << position
+        ahead = 0
+        for check in change.touches:
+            known = self._by_check.get(check, 0)
+            ahead |= known
+            self._by_check[check] = known | bit
+        for path in change.paths:
+            known = self._by_path.get(path, 0)
+            ahead |= known
+            self._by_path[path] = known | bit
+        needed = 0
+        for id_ in change.depends:
+            at = self._position.get(id_)  # missing: it has its verdict, or nothing is run for it
+            if at is not None:
+                needed |= 1 << at | self._needed[at]
+        if needed:
+            self._dependent |= bit
+        self._changes.append(change)
+        self._position[change.id] = position
+        self._ahead.append(ahead | needed)
+        self._needed.append(needed)
+        self.present |= bit
+
+
+def positions(bits: int) -> Iterator[int]:
+    """Ascending, so in queue order."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest

@@ -1,0 +1,80 @@
+"""What a simulated queue is made of: every parameter with its meaning, and the named presets. Sources: docs/simulation.md."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+ALL = ("W1", "W2", "W3", "W5", "W8")
+CONTENT = ("W2", "W3", "W5", "W8")
+
+
+def _option(default: Any, what: str, of: tuple[str, ...] = ALL, choices: tuple[str, ...] = ()) -> Any:
+    """of: the presets that know this parameter; elsewhere it has no meaning, and asking for it is an error."""
+    return field(default=default, metadata={"what": what, "of": of, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Parameters of one simulated queue. Which have a meaning for a preset: the metadata of each field."""
+
+    preset: str = field(default="W1", metadata={})
+    # arrivals
+    rate: float = _option(100.0, "changes per hour, in the mean")
+    hours: float = _option(6.0, "how long changes arrive; then the queue is drained")
+    daily: float = _option(0.0, "swing of the daily curve, 0 to 1: the rate is times 1 - swing * cos(2 pi hour / 24)")
+    burst: int = _option(0, "this many changes, all there at the start, instead of arrivals")
+    warmup: float = _option(1.0, "hours: changes submitted before are not counted; a burst has no warm-up")
+    drain: float = _option(2000.0, "hours after the last arrival when the simulation is given up")
+    # what runs them
+    workers: int = _option(100, "runs at once")
+    batch: int = _option(0, "the most changes that one run may test together; 0: as the odds say")
+    max_false_refusals: float = _option(0.005, "the chance of a false refusal that is accepted")
+    predictor: str = _option(
+        "class", "what the planner is told of a change's chance: that of its class, or the same for all", ALL, ("class", "constant")
+    )
+    # what changes are like
+    classes: str = _option("0.9:0.99,0.05:0.8,0.05:0.05", "share:chance of success, of each class of changes", ("W1", "W8"))
+    clash: float = _option(0.034, "chance that two changes which meddle with each other break together")
+    components: int = _option(4000, "components of the code", ("W1",))
+    zipf: float = _option(0.6, "exponent of how popular components or folders are", ("W1", "W8"))
+    wide: float = _option(0.004, "share of changes that meddle with every other", ("W1",))
+    wide_factor: float = _option(1.3, "how many times as long a wide change takes", ("W1",))
+    median: float = _option(27.0, "minutes: median duration of a run", ("W1", "W8"))
+    sigma: float = _option(0.5, "sigma of the lognormal duration", ("W1", "W8"))
+    shortest: float = _option(4.0, "minutes: durations are clipped to at least this", ("W1", "W8"))
+    longest: float = _option(120.0, "minutes: and to at most this", ("W1", "W8"))
+    duration_error: float = _option(0.05, "mean absolute error of the predicted duration, as a share of it", ("W1",))
+    batch_cost: float = _option(0.0, "how much longer a run takes for each change but one that it tests together", ("W1",))
+    # a check with a truth of its own
+    check: float = _option(10.0, "minutes that the check takes", ("W2", "W3", "W5"))
+    failure: float = _option(0.05, "share of changes that break a check", ("W2", "W3", "W5"))
+    suite_flake: float = _option(0.0, "chance that a run is red though nothing is wrong", ("W2", "W5"))
+
+    def __post_init__(self) -> None:
+        for share, chance in self.shares:
+            if not (0 <= share <= 1 and 0 <= chance <= 1):
+                raise ValueError(f"classes: {self.classes!r}: shares and chances are between 0 and 1")
+
+    @property
+    def shares(self) -> tuple[tuple[float, float], ...]:
+        """(share, chance of success) of each class."""
+        pairs = (item.partition(":") for item in self.classes.split(","))
+        return tuple((float(share), float(chance)) for share, _, chance in pairs)
+
+    @property
+    def warmup_s(self) -> float:
+        return 0.0 if self.burst else self.warmup * 3600
+
+    @property
+    def is_per_change(self) -> bool:
+        return self.preset == "W1"
+
+    def altered(self, **given: Any) -> "Workload":
+        return replace(self, **given)
+
+
+PARAMETERS = tuple(field for field in fields(Workload) if field.metadata)
+
+PRESETS: dict[str, Workload] = {
+    "W1": Workload(),
+    "W2": Workload("W2", rate=8.0, hours=48.0, workers=1, clash=0.0, check=5.0),
+}
