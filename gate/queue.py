@@ -4,6 +4,7 @@ It decides nothing and owns no fact: all of it is read from Git and the journal,
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ci.git import GitFailed
 from ci.model import Check, InputKey, Outcome, Result, Sha
@@ -31,11 +32,13 @@ from gate.model import (
     RetryRequested,
     RunFinished,
     Submission,
+    Trials,
     TrunkMoved,
     Why,
 )
 from gate.repository import Repository
 from gate.state import State
+from gate.trials import TrialBook
 
 
 class Queue:
@@ -49,6 +52,8 @@ class Queue:
         self._changes = Changes(repository)
         self._candidates = Candidates(repository)
         self._described: dict[Entry, Change] = {}
+        self._newest: dict[ChangeId, Change] = {}  # as it was described last, also when that is to be done anew
+        self._book = TrialBook()
         self._users: dict[InputKey, set[ChangeId]] = {}
         self._trunk: Sha | None = None
 
@@ -58,18 +63,25 @@ class Queue:
             case ChangeSubmitted(submission=item):
                 self._changes.note(item)
                 self.built.pop(item.change, None)
+                self._book.forget(item.change)
                 if item.revision > 1:
                     self._described.clear()  # changes that are stacked on it see it too
             case ApprovalGiven(change=change) | RetryRequested(change=change):
                 self._described = {entry: known for entry, known in self._described.items() if entry[0] != change}
-            case ChangeRefused(change=change) | ChangeWithdrawn(change=change):
+            case ChangeRefused(change=change):
+                self.built.pop(change, None)  # its trials stay: somebody may want it tried again
+            case ChangeWithdrawn(change=change):
                 self.built.pop(change, None)
+                if change not in state.waiting:
+                    self._book.forget(change)
             case RunFinished(result=Result() as result):
                 if result.key in self.evidence:
                     self.evidence[result.key] = _with(self.evidence[result.key], result)
-            case Landed():
+            case Landed() if state.trunk != self._trunk:
+                self._move_trials(state)
                 self._move(state)
             case TrunkMoved(old=old, new=new):
+                self._book.forget()
                 self._move(state)
                 if self._changes.trunk_moved(old, new):
                     self._described.clear()
@@ -90,8 +102,13 @@ class Queue:
                 except GitFailed as failed:
                     described.append(_unreadable(submission, failed))
                     continue
+                self._newest[submission.change] = self._described[entry]
             described.append(self._described[entry])
         return tuple(described)
+
+    @property
+    def trials(self) -> Trials:
+        return self._book.trials
 
     def forget_policy(self, trunk: Sha) -> None:
         """Another gate.toml: other checks, other needs, other approvals.
@@ -99,6 +116,7 @@ class Queue:
         Candidates of earlier trunks stay: they only tell which runs may still be of use.
         """
         self._described.clear()
+        self._book.forget()
         self._candidates.forget_policy()
         self.merges = {candidate: outcome for candidate, outcome in self.merges.items() if candidate.base != trunk}
         self.built = {change: candidate for change, candidate in self.built.items() if candidate.base != trunk}
@@ -114,6 +132,9 @@ class Queue:
         if candidate.entries:
             change = candidate.entries[-1][0]
             self.built[change] = candidate
+            tested = [self._newest[id_] for id_, _ in candidate.entries[-candidate.together :] if id_ in self._newest]
+            if isinstance(outcome, Merged) and len(tested) == candidate.together and candidate.base == state.trunk:
+                self._book.note(candidate, needs, tested)
             known = [need.check.name for need in needs if self.evidence[need.key].green is not None]
             for need in needs:
                 self._users.setdefault(need.key, set()).add(change)
@@ -158,6 +179,13 @@ class Queue:
         paths = {entry: self._changes.paths(entry) for entry in candidate.entries}
         return Material(submissions, stacked, paths)
 
+    def _move_trials(self, state: State) -> None:
+        landed = [self._newest.get(change) for change, _ in state.landings[-1][1].changes]
+        changes = [change for change in landed if change is not None]
+        if len(changes) < len(landed):
+            self._book.forget()  # what is not known cannot be told to leave the others alone
+        self._book.move(changes, {id_: change for id_, change in self._newest.items() if id_ in state.waiting})
+
     def _move(self, state: State) -> None:
         """Trunk moved: keep the merges on it, and the last one of each change, whose runs go on."""
         if state.trunk == self._trunk:
@@ -174,6 +202,7 @@ class Queue:
         self.evidence = {key: known for key, known in self.evidence.items() if key in needed}
         self._users = {key: users for key, users in self._users.items() if key in needed}
         self._described = {entry: known for entry, known in self._described.items() if entry[0] in state.waiting}
+        self._newest = {change: known for change, known in self._newest.items() if change in state.waiting}
         self._candidates.forget()
 
 
@@ -202,11 +231,15 @@ def _with(known: Evidence, result: Result) -> Evidence:
         case Outcome.GREEN:
             return Evidence(result, known.red)
         case Outcome.RED | Outcome.TIMED_OUT:
-            return Evidence(known.green, result)
+            return Evidence(known.green, result, reds=(*known.reds, result))
         case Outcome.INFRASTRUCTURE:
-            return Evidence(known.green, known.red, (*known.attempts, result))
+            return replace(known, attempts=(*known.attempts, result))
 
 
 def _from(known: Evidence, moment: float) -> Evidence:
-    red = known.red if known.red is not None and known.red.finished_at >= moment else None
-    return Evidence(known.green, red, tuple(result for result in known.attempts if result.finished_at >= moment))
+    return Evidence(
+        known.green,
+        known.red if known.red is not None and known.red.finished_at >= moment else None,
+        tuple(result for result in known.attempts if result.finished_at >= moment),
+        tuple(result for result in known.reds if result.finished_at >= moment),
+    )

@@ -42,7 +42,7 @@ class TrialBook:
             if not meddling and not any(not ahead.isdisjoint(news) for ahead, _ in assumed):
                 continue
             self._trials[id_] = {
-                (ahead - news.keys(), together): needs
+                (ahead.difference(news), together): needs
                 for (ahead, together), needs in assumed.items()
                 if meddling <= ahead and (together == 1 or ahead.isdisjoint(news))
             }

@@ -54,6 +54,7 @@ from gate.model import (
 )
 from gate.plan import Policy, plan
 from gate.state import State, apply_event, fold
+from gate.trials import TrialBook
 
 TURNS_TO_SETTLE = 400  # far more than a queue of this size can need; reached only when something is planned for ever
 
@@ -134,6 +135,7 @@ class World:
     trees: dict[Sha, Tree] = field(default_factory=dict)
     merges: dict[Candidate, MergeOutcome] = field(default_factory=dict)
     built: dict[ChangeId, Candidate] = field(default_factory=dict)
+    book: TrialBook = field(default_factory=TrialBook)
     running: dict[RunId, Start] = field(default_factory=dict)
     started: list[Start] = field(default_factory=list)
     approvals_needed: set[Entry] = field(default_factory=set)
@@ -183,12 +185,14 @@ class World:
             self.mending.add(id_)
         self._record(ChangeSubmitted(self.now, submission))
         self.built.pop(id_, None)
+        self.book.forget(id_)
         return id_
 
     def cancel(self, change: int) -> None:
         submission = self.state.waiting[ChangeId(change)]
         self._record(ChangeWithdrawn(self.now, submission.change, submission.revision, "ann"))
         self.built.pop(submission.change, None)
+        self.book.forget(submission.change)
 
     def retry(self, change: int) -> None:
         self._record(RetryRequested(self.now, ChangeId(change), "ann"))
@@ -212,6 +216,7 @@ class World:
         commit = Sha(digest("pushed", before, tree.files))
         self.trees[commit] = tree
         self._record(TrunkMoved(self.now, before, commit))
+        self.book.forget()
         self._forget_old_merges()
 
     def wait(self, seconds: float) -> None:
@@ -253,9 +258,13 @@ class World:
             trunk=self.trunk,
             changes=tuple(self._describe(submission) for submission in self.state.waiting.values()),
             merges=dict(self.merges),
+            trials={change: dict(assumed) for change, assumed in self.book.trials.items()},
             built=dict(self.built),
             evidence={key: _evidence(results) for key, results in self.store.items()},
-            running=tuple(Running(run, start.check.name, start.key, self.now) for run, start in self.running.items()),
+            running=tuple(
+                Running(run, start.check.name, start.key, self.now, tuple(change for change, _ in start.candidate.entries))
+                for run, start in self.running.items()
+            ),
             decided=dict(self.state.verdicts),
             closed=closed.reason if closed else None,
             every_commit=self.every_commit,
@@ -394,6 +403,9 @@ class World:
             mends_gate=submission.change in self.mending,
         )
 
+    def _newest(self, entry: Entry) -> Change:
+        return self._describe(self.state.revisions[entry[0]][-1])
+
     def _apply(self, tree: Tree, entry: Entry) -> Tree | Reason:
         content = tree.content()
         edits = self.edits[entry]
@@ -419,6 +431,9 @@ class World:
             self.merges[candidate] = Merged(commit, Sha(digest(tree.files)), needs)
         if candidate.entries:
             self.built[candidate.entries[-1][0]] = candidate
+            merged = self.merges[candidate]
+            if isinstance(merged, Merged) and candidate.base == self.trunk:
+                self.book.note(candidate, merged.needs, map(self._newest, candidate.entries[-candidate.together :]))
 
     def _start(self, start: Start) -> None:
         _require(start.candidate in self.merges, "a landing of the same plan has made the candidate old", start)
@@ -439,6 +454,8 @@ class World:
             LandingStarted(self.now, candidate.base, merged.commit, merged.tree, candidate.entries, commits, proofs)
         )
         self._record(Landed(self.now, candidate.base, merged.commit))
+        waiting = {change: self._describe(submission) for change, submission in self.state.waiting.items()}
+        self.book.move(map(self._newest, candidate.entries), waiting)
         self.landed.append(candidate.entries)
         self._forget_old_merges()
 
@@ -556,6 +573,7 @@ def _shuffled(snapshot: Snapshot) -> Snapshot:
     return replace(
         snapshot,
         merges=_reversed(snapshot.merges),
+        trials={change: _reversed(assumed) for change, assumed in _reversed(snapshot.trials).items()},
         built=_reversed(snapshot.built),
         evidence=_reversed(snapshot.evidence),
         decided=_reversed(snapshot.decided),
@@ -574,9 +592,9 @@ def _evidence(results: Iterable[Result]) -> Evidence:
             case Outcome.GREEN:
                 known = Evidence(result, known.red)
             case Outcome.RED | Outcome.TIMED_OUT:
-                known = Evidence(known.green, result)
+                known = Evidence(known.green, result, reds=(*known.reds, result))
             case Outcome.INFRASTRUCTURE:
-                known = Evidence(known.green, known.red, (*known.attempts, result))
+                known = replace(known, attempts=(*known.attempts, result))
     return known
 
 
