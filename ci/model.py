@@ -12,6 +12,7 @@ InputKey = NewType("InputKey", str)  # hexadecimal digest, see ci/keys.py
 RunId = NewType("RunId", str)
 
 WHOLE_TREE: tuple[str, ...] = ("**",)
+MOST_NAMED = 50  # failed tests that a result names; one that names so many may have had more
 
 
 class Stage(StrEnum):
@@ -37,6 +38,8 @@ class Check:
 
     command: a string is given to ``/bin/sh -c``, its placeholders replaced by quoted shell parameters; a tuple is an
         argument vector. Placeholders: {files}, {junit}, {commit}. Data never becomes part of a shell string.
+    retest: a command of the same forms that runs only the tests of {tests}, by the names that reports give them; None: it
+        cannot.
     inputs: gitignore patterns (last match wins, ``!`` excludes). The default means the whole tree.
     max_age_s: a green result older than this is not reused; None: never too old.
     junit: path pattern, relative to the check's folder, of reports that the tool writes by itself.
@@ -55,6 +58,7 @@ class Check:
     junit: str | None = None
     git: bool = False
     network: bool = False
+    retest: str | tuple[str, ...] | None = None
 
     @property
     def is_whole_tree(self) -> bool:
@@ -63,11 +67,15 @@ class Check:
     @property
     def words(self) -> str:
         """The command as one string, for people and for finding placeholders."""
-        return self.command if isinstance(self.command, str) else " ".join(self.command)
+        return words_of(self.command)
 
     @property
     def names_files(self) -> bool:
         return "{files}" in self.words
+
+
+def words_of(command: str | tuple[str, ...]) -> str:
+    return command if isinstance(command, str) else " ".join(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,8 @@ class Result:
 
     log: path relative to the store's folder; "" when nothing was printed or kept.
     isolation: what the run was kept in: bubblewrap or plain.
-    failed: names of the failed tests, in report order, at most 50.
+    failed: names of the failed tests, in report order, at most MOST_NAMED.
+    tests: the tests that the run was limited to; (): it was the whole check. What it says of its key is ci/proof.py's.
     """
 
     key: InputKey
@@ -106,6 +115,7 @@ class Result:
     reason: str = ""  # one sentence when outcome is not green
     failed: tuple[str, ...] = ()
     log: str = ""
+    tests: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -124,6 +134,7 @@ class RunRequest:
     base, change: told to the check as GATE_BASE and GATE_CHANGE; they are not inputs.
     listing: what the key of a check with declared inputs was made from, one ``mode SP blob TAB path NUL`` per file, where
         the caller has it: it spares listing the tree, and the run has exactly the content that its key speaks of.
+    tests: run only these, by the check's ``retest`` command; (): the whole check.
     """
 
     run: RunId
@@ -134,11 +145,12 @@ class RunRequest:
     change: str = ""
     files: tuple[str, ...] | None = None
     listing: tuple[bytes, ...] | None = None
+    tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """How a run ended. outcome None: it was cancelled, and there is no result."""
+    """How a run ended. outcome None: it was cancelled, and there is no result. tests: all that its reports named."""
 
     request: RunRequest
     outcome: Outcome | None
@@ -164,8 +176,9 @@ class RunEnd:
             exit_code=self.exit_code,
             isolation=self.isolation,
             reason=self.reason,
-            failed=tuple(test.name for test in self.tests if test.is_failure)[:50],
+            failed=tuple(test.name for test in self.tests if test.is_failure)[:MOST_NAMED],
             log=self.log,
+            tests=self.request.tests,
         )
 
 

@@ -18,8 +18,10 @@ ORDER = ("hooks", "gate", "ci")
 
 PURE = (
     "gate/model.py",
+    "gate/blame.py",
     "gate/plan.py",
     "ci/model.py",
+    "ci/proof.py",
     "ci/pipeline.py",
     "ci/culprit.py",
     "ci/deploy/model.py",
