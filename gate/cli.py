@@ -33,6 +33,8 @@ def main(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from gate.simulate.command import add_arguments as add_simulation
+
     parser = argparse.ArgumentParser(prog="gate", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -84,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     rollback = command("rollback", _ask("rollback"), "put an environment back to its last good commit")
     rollback.add_argument("environment", metavar="ENV")
     rollback.add_argument("reason", nargs="?", default="")
+    simulate = command("simulate", _simulate, "play queues with the planner, drawn from seeds, and compare policies", repo=False)
+    add_simulation(simulate)
     token = command("token", _token, "tokens for pushing over HTTP")
     token.add_argument("what", choices=["add", "revoke", "list"])
     token.add_argument("name", nargs="?", metavar="NAME")
@@ -388,6 +392,12 @@ def _deploys(arguments: argparse.Namespace) -> int:
     ]
     lines += [f"  {item['started']}  {item['text']}" for item in found["deploys"]]
     return _print(arguments, found, lines or ["nothing was deployed yet"])
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from gate.simulate.command import run
+
+    return run(arguments)
 
 
 # --- asking ---------------------------------------------------------------------------------------------------------------

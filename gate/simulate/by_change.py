@@ -1,8 +1,8 @@
 """Results that belong to changes, as in published queues: one run per change, on top of those it meddles with.
 
 What a run tests is told by its key: ``members|context``. members: the changes under test, one, or a batch. context: the
-changes that any of them meddles with, which were submitted before it and are in the tree, the landed ones included. The order of landing
-plays no part, so a change that landed ahead of an earlier one is tested as if it had come after it.
+changes that any of them meddles with, which were submitted before it and are in the tree, the landed ones included. The order
+of landing plays no part, so a change that landed ahead of an earlier one is tested as if it had come after it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -162,4 +162,8 @@ def _words(changes: Iterable[ChangeId]) -> str:
 def _read(key: InputKey) -> tuple[set[ChangeId], set[ChangeId]]:
     """(members, context) of a key."""
     members, _, context = key.partition("|")
-    return ({ChangeId(int(word)) for word in members.split(",")}, {ChangeId(int(word)) for word in context.split(",") if word})
+    return _changes(members), _changes(context)
+
+
+def _changes(words: str) -> set[ChangeId]:
+    return {ChangeId(int(word)) for word in words.split(",") if word}

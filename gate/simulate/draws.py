@@ -67,7 +67,7 @@ class Zipf:
     """Draws places by popularity: the n-th has weight 1 / n ** exponent."""
 
     def __init__(self, count: int, exponent: float) -> None:
-        self._sums = list(accumulate((rank**-exponent for rank in range(1, count + 1))))
+        self._sums = list(accumulate(rank**-exponent for rank in range(1, count + 1)))
 
     def draw(self, dice: random.Random, count: int) -> frozenset[int]:
         """``count`` different places, or all there are."""

@@ -7,13 +7,14 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 from gate.model import Verdict
-from gate.plan import Policy, optimistic
+from gate.policy import optimistic, worthwhile
 from gate.simulate.by_change import ByChange
 from gate.simulate.draws import BEGIN, arrivals
 from gate.simulate.workloads import Workload
 from gate.simulate.world import History, Truth, World
+from gate.view import Policy
 
-PolicyMaker = Callable[[Truth], Policy | None]
+PolicyMaker = Callable[[Truth], Policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,7 @@ class Record:
 
 def policies() -> dict[str, PolicyMaker]:
     """By name. A policy may remember what it saw, so every simulation makes a fresh one."""
-    from gate.simulate.baselines import BASELINES
-
-    return {"trunkgate": lambda _: None, "optimistic-first": lambda _: optimistic, **BASELINES}
+    return {"trunkgate": lambda _: worthwhile, "optimistic-first": lambda _: optimistic}
 
 
 def play(workload: Workload, seed: int, policy: str) -> Record:

@@ -1,4 +1,4 @@
-"""What a simulated queue is made of: every parameter with its meaning, and the named presets. Sources: docs/simulation.md."""
+"""What a simulated queue is made of: every parameter with its meaning, and the presets. Sources: docs/simulation.md."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -29,7 +29,10 @@ class Workload:
     batch: int = _option(0, "the most changes that one run may test together; 0: as the odds say")
     max_false_refusals: float = _option(0.005, "the chance of a false refusal that is accepted")
     predictor: str = _option(
-        "class", "what the planner is told of a change's chance: that of its class, or the same for all", ALL, ("class", "constant")
+        "class",
+        "what the planner is told of a change's chance: its class's, or one for all",
+        ALL,
+        ("class", "constant"),
     )
     # what changes are like
     classes: str = _option("0.9:0.99,0.05:0.8,0.05:0.05", "share:chance of success, of each class of changes", ("W1", "W8"))
@@ -78,3 +81,18 @@ PRESETS: dict[str, Workload] = {
     "W1": Workload(),
     "W2": Workload("W2", rate=8.0, hours=48.0, workers=1, clash=0.0, check=5.0),
 }
+
+
+def reference() -> list[str]:
+    """The table of parameters on the reference page, docs/reference/commands.md."""
+    lines = ["| option of `gate simulate` | meaning | preset: default |", "|---|---|---|"]
+    for parameter in PARAMETERS:
+        name = parameter.name
+        choices = f" ({', '.join(parameter.metadata['choices'])})" if parameter.metadata["choices"] else ""
+        defaults: dict[str, list[str]] = {}
+        for preset, workload in PRESETS.items():
+            if preset in parameter.metadata["of"]:
+                defaults.setdefault(f"{getattr(workload, name)}", []).append(preset)
+        told = "; ".join(f"{' '.join(presets)}: `{value}`" for value, presets in defaults.items())
+        lines.append(f"| `--{name.replace('_', '-')}` | {parameter.metadata['what']}{choices} | {told} |")
+    return lines

@@ -1,8 +1,8 @@
 """One simulated queue: a clock that jumps from event to event, workers, and the shipped planner between them.
 
-The world owns the state, asks ``gate.plan.plan`` at every event and carries out what it says, as gate/gate.py does. Building a
-candidate costs nothing here, so the planner's mappings answer whatever it looks up. An auditor holds each verdict against the
-truth, which only clairvoyant policies may ask for.
+The world owns the state, asks ``gate.plan.plan`` at every event and carries out what it says, as gate/gate.py does. Building
+a candidate costs nothing here, so the planner's mappings answer whatever it looks up. An auditor holds each verdict against
+the truth, which only clairvoyant policies may ask for.
 """
 
 import heapq
@@ -34,9 +34,10 @@ from gate.model import (
     Start,
     Verdict,
 )
-from gate.plan import Policy, plan
+from gate.plan import plan
 from gate.simulate.draws import BEGIN, HOUR_S, Arrival
 from gate.simulate.workloads import Workload
+from gate.view import Policy
 
 PLANS_PER_EVENT = 1000  # more at one moment: it plans for ever
 
@@ -56,7 +57,7 @@ class Truth(Protocol):
 
 
 class Contents(Truth, Protocol):
-    """What is in trunk and in candidates, and what comes of running checks over it. Two kinds: by_change.py, by_content.py."""
+    """What is in trunk and in candidates, and what comes of runs. Two kinds: by_change.py and by_content.py."""
 
     def arrive(self, arrival: Arrival) -> None: ...
     def leave(self, change: ChangeId) -> None: ...
@@ -105,11 +106,9 @@ class History:
 
 
 class World:
-    """Plays one queue once. ``policy`` None: the planner's own."""
+    """Plays one queue once."""
 
-    def __init__(
-        self, workload: Workload, arrivals: Sequence[Arrival], contents: Contents, policy: Policy | None = None
-    ) -> None:
+    def __init__(self, workload: Workload, arrivals: Sequence[Arrival], contents: Contents, policy: Policy) -> None:
         self.history = History()
         self._workload = workload
         self._arrivals = arrivals
@@ -124,6 +123,7 @@ class World:
         self._running: dict[RunId, tuple[Running, Run]] = {}
         self._ends: list[tuple[float, int, RunId]] = []
         self._attempts: dict[InputKey, int] = {}
+        self._places: dict[ChangeId, int] = {}
         self._look_again_at: float | None = None
         self._evidence: dict[InputKey, Evidence] = {}
         self._forecasts: dict[ChangeId, Forecast] = {}
@@ -221,6 +221,7 @@ class World:
             running=tuple(running for running, _ in self._running.values()),
             workers=self._workload.workers,
             outlook=self._outlook,
+            places=self._places,
             per_change=self._workload.is_per_change,
             max_false_refusals=self._workload.max_false_refusals,
             batch=self._workload.batch,
@@ -265,6 +266,8 @@ class World:
         attempt = self._attempts.get(start.key, 0)
         self._attempts[start.key] = attempt + 1
         changes = tuple(change for change, _ in start.candidate.entries)
+        for change in changes:
+            self._places.setdefault(change, len(self._places))
         ends_at = self._now + self._contents.run_s(start.key, start.tests)
         run = Run(start.key, start.check, changes, start.tests, attempt, self._now, ends_at)
         self.history.runs.append(run)

@@ -1,0 +1,170 @@
+"""``gate simulate``: words in; simulations on all processors; a table, JSON or a picture out."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from typing import Any
+
+from ci.errors import UserError
+from gate.simulate.workloads import PARAMETERS, PRESETS, Workload
+
+FEWEST_SEEDS = 10  # fewer say little; a warning tells
+DEFAULT_POLICIES = "trunkgate,optimistic-first"
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """One workload, policy and seed. settings: what differs from the preset."""
+
+    workload: Workload
+    settings: tuple[tuple[str, Any], ...]
+    policy: str
+    seed: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    presets = ", ".join(sorted(PRESETS))
+    parser.add_argument("--preset", default="W1", metavar="NAME", help=f"the kind of queue: {presets} (default: W1)")
+    parser.add_argument("--seeds", default="1:10", metavar="FIRST:LAST", help="or a list as in 1,2,5 (default: 1:10)")
+    parser.add_argument("--policies", default=DEFAULT_POLICIES, metavar="NAME,…", help=f"default: {DEFAULT_POLICIES}")
+    parser.add_argument(
+        "--what-if", action="append", default=[], metavar="KEY=VALUE,…", help="the same with other settings, beside it"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per CPU)"
+    )
+    for parameter in PARAMETERS:
+        of = "" if len(parameter.metadata["of"]) == len(PRESETS) else f" ({', '.join(parameter.metadata['of'])})"
+        parser.add_argument(
+            f"--{parameter.name.replace('_', '-')}", default=None, metavar="VALUE", help=parameter.metadata["what"] + of
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gate.simulate.report import table
+
+    simulations = ordered_simulations(arguments)
+    records = list(_play_all(simulations, arguments.jobs))
+    if arguments.json:
+        print(json.dumps([asdict(record) for record in records], indent=2))
+    else:
+        print("\n".join(table(records)))
+    return 0
+
+
+def ordered_simulations(arguments: argparse.Namespace) -> list[Simulation]:
+    """Everything that was asked for. Raises UserError."""
+    from gate.simulate.measure import policies
+
+    if arguments.preset not in PRESETS:
+        raise UserError(f"there is no preset {arguments.preset!r}: choose from {', '.join(sorted(PRESETS))}")
+    known = policies()
+    names = [name for name in arguments.policies.split(",") if name]
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"there is no policy {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+    given = {
+        parameter.name: value for parameter in PARAMETERS if (value := getattr(arguments, parameter.name, None)) is not None
+    }
+    variants = [given, *(given | _settings(words) for words in arguments.what_if)]
+    seeds = _seeds(arguments.seeds)
+    if len(seeds) < FEWEST_SEEDS:
+        print(f"gate: {len(seeds)} seeds say little: the intervals are wide", file=sys.stderr)
+    found = []
+    for variant in variants:
+        settings = {name: _value(arguments.preset, name, text) for name, text in variant.items()}
+        try:
+            workload = PRESETS[arguments.preset].altered(**settings)
+        except ValueError as cause:
+            raise UserError(str(cause)) from cause
+        found += [Simulation(workload, tuple(settings.items()), name, seed) for name in names for seed in seeds]
+    return found
+
+
+def _settings(words: str) -> dict[str, str]:
+    """KEY=VALUE,KEY=VALUE. A value may hold commas and colons, not equals signs."""
+    found: dict[str, str] = {}
+    last = ""
+    for part in words.split(","):
+        name, equals, value = part.partition("=")
+        if equals:
+            last = name.strip().replace("-", "_")
+            found[last] = value
+        elif last:
+            found[last] += f",{part}"
+        else:
+            raise UserError(f"--what-if {words}: write it as in workers=8,batch=4")
+    return found
+
+
+def _value(preset: str, name: str, text: str) -> Any:
+    parameter = next((parameter for parameter in PARAMETERS if parameter.name == name), None)
+    if parameter is None:
+        raise UserError(f"there is no setting {name!r}: choose from {', '.join(each.name for each in PARAMETERS)}")
+    if preset not in parameter.metadata["of"]:
+        raise UserError(f"{name} has no meaning for {preset}, only for {', '.join(parameter.metadata['of'])}")
+    if (choices := parameter.metadata["choices"]) and text not in choices:
+        raise UserError(f"{name}={text}: choose from {', '.join(choices)}")
+    kind: type = type(parameter.default)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text]
+        return kind(text)
+    except (ValueError, KeyError) as cause:
+        raise UserError(f"{name}={text}: that is not {_KINDS[kind]}") from cause
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
+def _seeds(words: str) -> Sequence[int]:
+    try:
+        if ":" in words:
+            first, last = (int(word) for word in words.split(":"))
+            seeds: Sequence[int] = range(first, last + 1)
+        else:
+            seeds = [int(word) for word in words.split(",")]
+    except ValueError as cause:
+        raise UserError(f"--seeds {words}: write it as in 1:30 or 1,2,5") from cause
+    if not seeds:
+        raise UserError(f"--seeds {words}: there is none between them")
+    return seeds
+
+
+# --- playing them -----------------------------------------------------------------------------------------------------
+
+
+def _play_all(simulations: Sequence[Simulation], jobs: int) -> Iterator[Any]:
+    """Records in the order of the simulations, whichever ends first."""
+    if jobs <= 1 or len(simulations) == 1:
+        for at, simulation in enumerate(simulations):
+            _tell(at, len(simulations))
+            yield play_one(simulation)
+        _tell(len(simulations), len(simulations))
+        return
+    # Spawned, not forked: the same on every system, and no state of this process leaks into a simulation.
+    with ProcessPoolExecutor(min(jobs, len(simulations)), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(play_one, simulation) for simulation in simulations]
+        try:
+            for at, _ in enumerate(as_completed(futures)):
+                _tell(at + 1, len(simulations))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        yield from (future.result() for future in futures)
+
+
+def play_one(simulation: Simulation) -> Any:
+    from gate.simulate.measure import play
+
+    record = play(simulation.workload, simulation.seed, simulation.policy)
+    return replace(record, settings=dict(simulation.settings))
+
+
+def _tell(done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {of} simulations", end="\n" if done == of else "", file=sys.stderr, flush=True)
