@@ -5,8 +5,8 @@ A set of changes is an int with one bit for each, in queue order. A change keeps
 
 from collections.abc import Iterator, Sequence
 
-from ci.model import CheckName
-from gate.model import Candidate, Change, ChangeId, Sha
+from ci.model import CheckName, Sha
+from gate.model import Candidate, Change, ChangeId
 
 GONE_KEPT = 256  # bits of changes that have left, beyond as many as there are waiting, before all are numbered afresh
 
@@ -16,21 +16,26 @@ class Meddling:
 
     def __init__(self) -> None:
         self._queue: tuple[Change, ...] = ()
-        self._number_afresh()
+        self._number_afresh(())
 
     def follow(self, queue: Sequence[Change]) -> tuple[Change, ...]:
-        """Take over the queue as it is now, in its order. The changes that have left since the last time."""
+        """Take over the queue as it is now, in its order. Returns the changes that have left since the last time.
+
+        Who was ahead of these, of those that still wait, may be asked until the next time.
+        """
         now = tuple(queue)
         if now == self._queue:
             return ()
+        if len(self._changes) > 2 * len(now) + GONE_KEPT:
+            self._number_afresh(self._queue)
         ids = {change.id for change in now}
         gone = tuple(change for change in self._queue if change.id not in ids)
         stayed = tuple(change for change in self._queue if change.id in ids)
+        if now[: len(stayed)] != stayed:
+            self._number_afresh(gone)
+            stayed = ()
         for change in gone:
             self.present &= ~self.bit(change.id)
-        if now[: len(stayed)] != stayed or len(self._changes) > 2 * len(now) + GONE_KEPT:
-            self._number_afresh()
-            stayed = ()
         for change in now[len(stayed) :]:
             self._add(change)
         self._queue = now
@@ -42,6 +47,10 @@ class Meddling:
     def ahead(self, change: ChangeId) -> int:
         """The waiting ones before it that it meddles with."""
         return self._ahead[self._position[change]] & self.present
+
+    def behind(self, change: ChangeId) -> int:
+        """The waiting ones after it that it meddles with."""
+        return self._behind[self._position[change]] & self.present
 
     def needed(self, change: ChangeId) -> int:
         """The waiting ones that it depends on, and those that these depend on."""
@@ -68,15 +77,18 @@ class Meddling:
         entries = tuple([self._changes[position].entry for position in positions(bits)])
         return Candidate(trunk, entries, len(entries) if per_change else 1)
 
-    def _number_afresh(self) -> None:
+    def _number_afresh(self, changes: Sequence[Change]) -> None:
         self.present = 0
         self._changes: list[Change] = []
         self._position: dict[ChangeId, int] = {}
         self._ahead: list[int] = []  # by position; those that have left since are in it
+        self._behind: list[int] = []  # likewise
         self._needed: list[int] = []  # likewise
         self._dependent = 0  # those that depend on another
         self._by_check: dict[CheckName, int] = {}
         self._by_path: dict[str, int] = {}
+        for change in changes:
+            self._add(change)
 
     def _add(self, change: Change) -> None:
         position = len(self._changes)
@@ -100,7 +112,10 @@ class Meddling:
         self._changes.append(change)
         self._position[change.id] = position
         self._ahead.append(ahead | needed)
+        self._behind.append(0)
         self._needed.append(needed)
+        for other in positions((ahead | needed) & self.present):
+            self._behind[other] |= bit
         self.present |= bit
 
 
@@ -110,3 +125,8 @@ def positions(bits: int) -> Iterator[int]:
         lowest = bits & -bits
         yield lowest.bit_length() - 1
         bits ^= lowest
+
+
+def taking_part(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Without those that no published policy knows of: drafts, unapproved ones, and what is refused before any run."""
+    return tuple([change for change in changes if change.may_run and not change.holds and not change.broken])
