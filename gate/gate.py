@@ -379,6 +379,7 @@ class Gate:
             changes=self._queue.describe(self.state, self.config, trunk, can_sandbox, is_gate_broken),
             merges=self._queue.merges,
             trials=self._queue.trials,
+            places=self._queue.places,
             built=self._queue.built,
             evidence=self._queue.evidence,
             running=tuple(Running(run.run, run.check, run.key, run.at, run.changes) for run in queued),

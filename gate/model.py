@@ -372,6 +372,10 @@ class Change:
     retried_at: float = 0.0
     mends_gate: bool = False
     fixes_trunk: bool = False
+    names: frozenset[str] = field(init=False, repr=False, compare=False)  # of all that it could meddle with others about
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", self.touches.union(f"\0{path}" for path in self.paths))
 
     @property
     def entry(self) -> Entry:
@@ -382,12 +386,7 @@ class Change:
 
         Where this is false, neither's results depend on whether the other has landed.
         """
-        return not (
-            self.touches.isdisjoint(other.touches)
-            and self.paths.isdisjoint(other.paths)
-            and other.id not in self.depends
-            and self.id not in other.depends
-        )
+        return not self.names.isdisjoint(other.names) or other.id in self.depends or self.id in other.depends
 
 
 class Verdict(StrEnum):
@@ -460,6 +459,7 @@ class Snapshot:
     built: the candidate that each change was last merged in, perhaps on an earlier trunk; it is a key of ``merges``.
     evidence: by key; a key that is missing has never been run.
     workers: how many runs may be under way at once, those of ``running`` included.
+    places: by change, when it was first tested, as a rising number. Those ahead of it then stay ahead of it.
     per_change: a need belongs to the changes it was run for, and not to the content of a check's inputs. Only simulated
         queues are so, after published ones.
     max_false_refusals: a change is refused when the chance that this is wrong is below it. batch: the most changes that one
@@ -478,6 +478,7 @@ class Snapshot:
     every_commit: bool = False
     workers: int = 2
     outlook: Outlook = field(default_factory=Outlook)
+    places: Mapping[ChangeId, int] = field(default_factory=dict)
     per_change: bool = False
     max_false_refusals: float = 0.005
     batch: int = 0

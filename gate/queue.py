@@ -31,9 +31,11 @@ from gate.model import (
     Reason,
     RetryRequested,
     RunFinished,
+    RunStarted,
     Submission,
     Trials,
     TrunkMoved,
+    Unmerged,
     Why,
 )
 from gate.repository import Repository
@@ -48,6 +50,7 @@ class Queue:
         self.merges: dict[Candidate, MergeOutcome] = {}
         self.built: dict[ChangeId, Candidate] = {}
         self.evidence: dict[InputKey, Evidence] = {}
+        self.places: dict[ChangeId, int] = {}  # of every change that was ever tested, by when it first was
         self._journal = journal
         self._changes = Changes(repository)
         self._candidates = Candidates(repository)
@@ -74,6 +77,9 @@ class Queue:
                 self.built.pop(change, None)
                 if change not in state.waiting:
                     self._book.forget(change)
+            case RunStarted(changes=changes):
+                for change in changes:
+                    self.places.setdefault(change, len(self.places))
             case RunFinished(result=Result() as result):
                 if result.key in self.evidence:
                     self.evidence[result.key] = _with(self.evidence[result.key], result)
@@ -132,9 +138,11 @@ class Queue:
         if candidate.entries:
             change = candidate.entries[-1][0]
             self.built[change] = candidate
+            if isinstance(outcome, Unmerged):
+                self._book.drop(candidate)
             tested = [self._newest[id_] for id_, _ in candidate.entries[-candidate.together :] if id_ in self._newest]
             if isinstance(outcome, Merged) and len(tested) == candidate.together and candidate.base == state.trunk:
-                self._book.note(candidate, needs, tested)
+                self._book.note(candidate, needs, tested, lambda key: self.evidence[key].green is not None)
             known = [need.check.name for need in needs if self.evidence[need.key].green is not None]
             for need in needs:
                 self._users.setdefault(need.key, set()).add(change)
@@ -199,6 +207,7 @@ class Queue:
             if candidate.base == state.trunk or candidate in kept
         }
         needed = {need.key for outcome in self.merges.values() if isinstance(outcome, Merged) for need in outcome.needs}
+        needed |= {need.key for assumed in self.trials.values() for needs in assumed.values() for need in needs}
         self.evidence = {key: known for key, known in self.evidence.items() if key in needed}
         self._users = {key: users for key, users in self._users.items() if key in needed}
         self._described = {entry: known for entry, known in self._described.items() if entry[0] in state.waiting}

@@ -4,8 +4,9 @@ A need's key depends only on content, so what was learned of a change on top of 
 lands, and when something lands that does not meddle with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from ci.model import InputKey
 from gate.model import Assumption, Candidate, Change, ChangeId, Need, Trials
 
 
@@ -19,12 +20,19 @@ class TrialBook:
     def trials(self) -> Trials:
         return self._trials
 
-    def note(self, candidate: Candidate, needs: Iterable[Need], tested: Iterable[Change]) -> None:
-        """A candidate was merged. tested: the last ``together`` changes of it."""
+    def note(
+        self, candidate: Candidate, needs: Iterable[Need], tested: Iterable[Change], is_green: Callable[[InputKey], bool]
+    ) -> None:
+        """A candidate was merged. tested: the last ``together`` changes of it. is_green: of checks that they do not touch,
+        those which nobody has ever seen green are theirs, too, for somebody has to have them run."""
         touched = frozenset[str]().union(*(change.touches for change in tested))
         change = candidate.entries[-1][0]
-        own = tuple(need for need in needs if need.check.name in touched)
+        own = tuple(need for need in needs if need.check.name in touched or not is_green(need.key))
         self._trials.setdefault(change, {})[candidate.assumption] = own
+
+    def drop(self, candidate: Candidate) -> None:
+        """A candidate turned out not to merge, though nothing that landed told of it."""
+        self._trials.get(candidate.entries[-1][0], {}).pop(candidate.assumption, None)
 
     def move(self, landed: Iterable[Change], waiting: Mapping[ChangeId, Change]) -> None:
         """These changes have landed: what assumed them lasts; what did not, and meddles with them, is forgotten.

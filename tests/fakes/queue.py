@@ -52,9 +52,11 @@ from gate.model import (
     Verdict,
     Why,
 )
-from gate.plan import Policy, plan
+from gate.plan import plan
+from gate.policy import worthwhile
 from gate.state import State, apply_event, fold
 from gate.trials import TrialBook
+from gate.view import Policy
 
 TURNS_TO_SETTLE = 400  # far more than a queue of this size can need; reached only when something is planned for ever
 
@@ -258,6 +260,7 @@ class World:
             trunk=self.trunk,
             changes=tuple(self._describe(submission) for submission in self.state.waiting.values()),
             merges=dict(self.merges),
+            places=self._places(),
             trials={change: dict(assumed) for change, assumed in self.book.trials.items()},
             built=dict(self.built),
             evidence={key: _evidence(results) for key, results in self.store.items()},
@@ -271,7 +274,7 @@ class World:
             workers=self.workers,
         )
 
-    def turn(self, policy: Policy | None = None) -> Plan:
+    def turn(self, policy: Policy = worthwhile) -> Plan:
         """Plan once and carry it out; every decision is held against the truth first."""
         snapshot = self.snapshot()
         made = plan(snapshot, self.now, policy)
@@ -297,7 +300,7 @@ class World:
                     pass
         return made
 
-    def turns(self, policy: Policy | None = None) -> Plan:
+    def turns(self, policy: Policy = worthwhile) -> Plan:
         """Take turns until nothing new comes of it; nothing that runs ends meanwhile."""
         for _ in range(TURNS_TO_SETTLE):
             before = (len(self.events), len(self.merges))
@@ -320,6 +323,14 @@ class World:
                 rechecks += 1
                 self.now = max(self.now, made.look_again_at)
         raise Wrong(f"it never comes to rest: {made}")
+
+    def _places(self) -> dict[ChangeId, int]:
+        places: dict[ChangeId, int] = {}
+        for event in self.events:
+            if isinstance(event, RunStarted):
+                for change in event.changes:
+                    places.setdefault(change, len(places))
+        return places
 
     # --- questions about what is true --------------------------------------------------------------------------------
 
@@ -424,6 +435,7 @@ class World:
             return
         if isinstance(tree, Reason):
             self.merges[candidate] = Unmerged(tree)
+            self.book.drop(candidate)
         else:
             commit = Sha(digest(candidate.base, *candidate.entries)) if candidate.entries else candidate.base
             self.trees[commit] = tree
@@ -433,7 +445,11 @@ class World:
             self.built[candidate.entries[-1][0]] = candidate
             merged = self.merges[candidate]
             if isinstance(merged, Merged) and candidate.base == self.trunk:
-                self.book.note(candidate, merged.needs, map(self._newest, candidate.entries[-candidate.together :]))
+                tested = map(self._newest, candidate.entries[-candidate.together :])
+                self.book.note(candidate, merged.needs, tested, self._is_green)
+
+    def _is_green(self, key: InputKey) -> bool:
+        return any(result.outcome is Outcome.GREEN for result in self.store.get(key, ()))
 
     def _start(self, start: Start) -> None:
         _require(start.candidate in self.merges, "a landing of the same plan has made the candidate old", start)

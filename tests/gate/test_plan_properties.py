@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ci.model import Outcome, Sha
 from fakes.queue import Code, World, code, refold
 from gate.model import Candidate, ChangeId, Hold, Priority, Why
-from gate.plan import Proposal, View
+from gate.view import Proposal, View
 
 PATHS = ("a", "b", "c", "d")
 TEXTS = ("0", "1", "2", "3")

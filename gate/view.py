@@ -1,0 +1,253 @@
+"""Questions about one snapshot, which the core of the planner and its policies ask alike. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from ci.model import Result
+from gate.model import (
+    Candidate,
+    Change,
+    ChangeId,
+    Entry,
+    Evidence,
+    Need,
+    Reason,
+    Snapshot,
+    Unmerged,
+    Verdict,
+    Why,
+)
+
+INFRASTRUCTURE_TRIES = 3  # runs that failed through no fault of the change, before a person is asked
+INFRASTRUCTURE_PAUSE_S = 5.0  # before the second try; doubled before each one after it
+RED_TRUNK_RECHECK_S = 600.0  # a red trunk is tested again after this long: it may have been a flake
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Test ``change`` as the last entry of ``candidate``.
+
+    settles: a verdict may follow from it: those ahead that it meddles with are all in the candidate, or every outcome of
+    theirs is covered. False: only run it, to know sooner.
+    worth: free workers, and those of runs that are worth less, go to the greatest; among equals to what runs already,
+    then to what was proposed first. Below 0: nothing is started for it, but what runs goes on where there is room.
+    behind: a change ahead that has to be decided first, where the proposal does not settle; for people who ask why.
+    """
+
+    change: Change
+    candidate: Candidate
+    settles: bool = True
+    worth: float = 0.0
+    behind: ChangeId | None = None
+
+
+Policy = Callable[["View"], Iterable[Proposal]]
+
+
+class Objection(Enum):
+    """Why the core pays no attention to a proposal."""
+
+    OTHER_TRUNK = "it is not based on trunk"
+    NOT_WAITING = "it holds a change, or a revision, that does not wait"
+    NOT_LAST = "the change is not its last one"
+    TWICE = "it holds a change twice"
+    MAY_NOT_RUN = "it holds a change whose checks nobody has allowed to run"
+    DEPENDENCY_MISSING = "it holds a change without one that this depends on"
+    ANSWERED = "the change is refused, or ready to land, already"
+
+
+class Standing(Enum):
+    """What is known of a candidate, worst first."""
+
+    UNMERGED = "cannot be merged"
+    RED = "a check is red"
+    STUCK = "a check cannot be run"
+    UNBUILT = "not merged yet"
+    UNKNOWN = "a check has not ended"
+    GREEN = "every check is green"
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A candidate's standing, with the needs that make it so.
+
+    open: may be run now, or is. paused: could not be run, and is tried again later; stuck: so often that a person is asked.
+    again_at: when the first of these pauses is over.
+    """
+
+    standing: Standing
+    red: tuple[tuple[Need, Result], ...] = ()
+    open: tuple[Need, ...] = ()
+    paused: tuple[tuple[Need, Result], ...] = ()
+    stuck: tuple[tuple[Need, Result], ...] = ()
+    again_at: float | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Those behind it are better off without it: it is not going to land as things stand."""
+        return self.standing in (Standing.UNMERGED, Standing.RED, Standing.STUCK)
+
+
+# --- the view: questions about one snapshot ---------------------------------------------------------------------------
+
+
+class View:
+    """One snapshot and one moment, with the questions that the core and the policies ask of them."""
+
+    def __init__(self, snapshot: Snapshot, now: float) -> None:
+        self.snapshot = snapshot
+        self.now = now
+        self.queue = tuple(_in_order(snapshot.changes))
+        self.waiting = {change.id: change for change in self.queue}
+        self.running = {run.key: run for run in snapshot.running}
+        self._tangled = self._find_tangled()
+        self._sound: set[tuple[Entry, ...]] = set()  # changes to which there is no objection, in this order on trunk
+
+    def hopelessness(self, change: Change) -> tuple[Reason, ...]:
+        """Reasons to refuse without any run; empty when there is none."""
+        if not change.depends:
+            return change.broken
+        gone = (
+            Reason(Why.DEPENDENCY_GONE, change=needed, detail=self._fate(needed))
+            for needed in change.depends
+            if needed not in self.waiting and self.snapshot.decided.get(needed) is not Verdict.LANDED
+        )
+        circle = (
+            [Reason(Why.DEPENDENCY_GONE, change=change.id, detail="it depends on itself")]
+            if self._is_in_circle(change)
+            else []
+        )
+        return (*change.broken, *gone, *circle)
+
+    def _fate(self, change: ChangeId) -> str:
+        verdict = self.snapshot.decided.get(change)
+        return "it does not exist" if verdict is None else f"it was {verdict.value}"
+
+    def _find_tangled(self) -> frozenset[ChangeId]:
+        """Changes that depend on each other in a circle, and those that depend on such: all that cannot be put in order."""
+        if not any(change.depends for change in self.queue):
+            return frozenset()
+        settled: set[ChangeId] = set()
+        for change in self.queue:
+            if not change.depends or all(needed in settled or needed not in self.waiting for needed in change.depends):
+                settled.add(change.id)
+        return frozenset(self.waiting.keys() - settled)
+
+    def _is_in_circle(self, change: Change) -> bool:
+        if change.id not in self._tangled:
+            return False
+        seen: set[ChangeId] = set()
+        stack = list(change.depends)
+        while stack:
+            needed = stack.pop()
+            if needed == change.id:
+                return True
+            if needed in self.waiting and needed not in seen:
+                seen.add(needed)
+                stack.extend(self.waiting[needed].depends)
+        return False
+
+    def assess(self, candidate: Candidate, red_from: float = 0.0) -> Assessment:
+        """red_from: red results that finished before this moment are as if they had never been."""
+        outcome = self.snapshot.merges.get(candidate)
+        if outcome is None:
+            return Assessment(Standing.UNBUILT)
+        if isinstance(outcome, Unmerged):
+            return Assessment(Standing.UNMERGED)
+        return self.assess_needs(outcome.needs, red_from)
+
+    def trial(self, candidate: Candidate) -> tuple[Need, ...] | None:
+        """The needs in which the candidate's last change has a part; None: not known yet."""
+        assumed = self.snapshot.trials.get(candidate.entries[-1][0])
+        return None if assumed is None else assumed.get(candidate.assumption)
+
+    def assess_needs(self, needs: Iterable[Need], red_from: float) -> Assessment:
+        red: list[tuple[Need, Result]] = []
+        unknown: list[Need] = []
+        paused: list[tuple[Need, Result]] = []
+        stuck: list[tuple[Need, Result]] = []
+        pauses: list[float] = []
+        for need in needs:
+            evidence = self.snapshot.evidence.get(need.key, _NOTHING)
+            if evidence.green is not None and evidence.green.is_green_at(self.now, need.check.max_age_s):
+                continue
+            if evidence.red is not None and evidence.red.finished_at >= max(red_from, finished_at(evidence.green)):
+                red.append((need, evidence.red))
+                continue
+            tries = [result for result in evidence.attempts if result.finished_at >= red_from]
+            again_at = _next_try_at(tries)
+            if need.key in self.running or again_at <= self.now:
+                unknown.append(need)
+            else:
+                (stuck if len(tries) >= INFRASTRUCTURE_TRIES else paused).append((need, tries[-1]))
+                pauses.append(again_at)
+        standing = (
+            Standing.RED if red else Standing.STUCK if stuck else Standing.UNKNOWN if unknown or paused else Standing.GREEN
+        )
+        return Assessment(standing, tuple(red), tuple(unknown), tuple(paused), tuple(stuck), min(pauses, default=None))
+
+    def objection(self, proposal: Proposal) -> Objection | None:
+        """What the rule has against testing, judging or landing a proposal at all; None: nothing."""
+        candidate = proposal.candidate
+        if candidate.base != self.snapshot.trunk:
+            return Objection.OTHER_TRUNK
+        if not candidate.entries or candidate.entries[-1] != proposal.change.entry:
+            return Objection.NOT_LAST
+        ahead = candidate.entries[:-1]
+        known = len(ahead) if ahead in self._sound else 0  # what was looked at as a candidate is not looked at again
+        before = {id_ for id_, _ in candidate.entries[:known]}
+        for id_, revision in candidate.entries[known:]:
+            change = self.waiting.get(id_)
+            if change is None or change.revision != revision:
+                return Objection.NOT_WAITING
+            if id_ in before:
+                return Objection.TWICE
+            if not change.may_run:
+                return Objection.MAY_NOT_RUN
+            if change.depends and any(needed in self.waiting and needed not in before for needed in change.depends):
+                return Objection.DEPENDENCY_MISSING
+            before.add(id_)
+        self._sound.add(candidate.entries)
+        return None
+
+
+_NOTHING = Evidence()
+
+
+def finished_at(result: Result | None) -> float:
+    return 0.0 if result is None else result.finished_at
+
+
+def _next_try_at(tries: list[Result]) -> float:
+    """When a check that could not be run is tried again; 0 when it has not failed so."""
+    if not tries:
+        return 0.0
+    if len(tries) >= INFRASTRUCTURE_TRIES:
+        return tries[-1].finished_at + RED_TRUNK_RECHECK_S
+    return tries[-1].finished_at + INFRASTRUCTURE_PAUSE_S * float(2 ** (len(tries) - 1))
+
+
+def _in_order(changes: Iterable[Change]) -> Iterator[Change]:
+    """Priority, then submission; but never a change before one that it depends on."""
+    changes = tuple(changes)
+    if not any(change.depends for change in changes):
+        yield from sorted(changes, key=lambda change: change.priority.rank)
+        return
+    by_id = {change.id: change for change in changes}
+    place = {id_: (change.priority.rank, index) for index, (id_, change) in enumerate(by_id.items())}
+    done: set[ChangeId] = set()
+    for first in sorted(by_id, key=place.__getitem__):
+        stack = {} if first in done else {first: None}  # a dict: a set with an order
+        while stack:
+            id_ = next(reversed(stack))
+            ahead = [
+                needed for needed in by_id[id_].depends if needed in by_id and needed not in done and needed not in stack
+            ]
+            if ahead:
+                stack[min(ahead, key=place.__getitem__)] = None
+                continue
+            del stack[id_]
+            done.add(id_)
+            yield by_id[id_]
+
