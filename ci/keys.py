@@ -276,6 +276,8 @@ def definition_digest(check: Check, versions: Mapping[str, str]) -> bytes:
         ("git", check.git),
         ("network", check.network),
     )
+    if check.retest is not None:  # a name more only where it is used: keys from before it was thought of stay good
+        fields += (("retest", check.retest),)
     return hashlib.sha256(_encoded(fields)).digest()
 
 

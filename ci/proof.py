@@ -46,7 +46,7 @@ def failed_tests(reds: Sequence[Result]) -> tuple[str, ...]:
     """The tests to run again so that, should they pass, nothing is left that was red. (): only a whole run can tell.
 
     reds: of one key, since its last proof, oldest first. Every one must have named all that failed in it, and one must have
-    run the whole check.
+    run the whole check. A name that a tool would take for an option, or for a file of arguments, is given to none.
     """
     if all(red.tests for red in reds):
         return ()
@@ -54,4 +54,4 @@ def failed_tests(reds: Sequence[Result]) -> tuple[str, ...]:
         if red.outcome is not Outcome.RED or not 0 < len(red.failed) < MOST_NAMED:
             return ()
     named = tuple(dict.fromkeys(test for red in reds for test in red.failed))
-    return named if len(named) < MOST_NAMED else ()
+    return named if len(named) < MOST_NAMED and not any(test.startswith(("-", "@")) for test in named) else ()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ci.model import CheckName, InputKey, Outcome, Result, RunId, TestCase
+from ci.proof import proofs
 
 if TYPE_CHECKING:
     import sqlite3
@@ -34,7 +35,8 @@ SCHEMA: tuple[str, ...] = (
     isolation TEXT NOT NULL,
     reason TEXT NOT NULL,
     failed TEXT NOT NULL,
-    log TEXT NOT NULL
+    log TEXT NOT NULL,
+    tests TEXT NOT NULL DEFAULT '[]'
 )""",
     "CREATE INDEX IF NOT EXISTS results_by_key ON results (key, seq)",
     "CREATE INDEX IF NOT EXISTS results_by_check ON results (check_name, seq)",
@@ -51,7 +53,7 @@ SCHEMA: tuple[str, ...] = (
     "CREATE INDEX IF NOT EXISTS test_results_by_name ON test_results (name)",
 )
 
-_COLUMNS = "key, check_name, outcome, run, started_at, finished_at, exit_code, isolation, reason, failed, log"
+_COLUMNS = "key, check_name, outcome, run, started_at, finished_at, exit_code, isolation, reason, failed, log, tests"
 _CHUNK = 100  # values per statement: far below what any SQLite or driver takes, and beyond it nothing gets faster
 
 
@@ -70,8 +72,11 @@ class TestRun:
 
 
 def newest_green(results: Iterable[Result], now: float, max_age_s: float | None) -> Result | None:
-    """The result that spares a run: the green one that finished last and is not too old. max_age_s None: never too old."""
-    usable = (result for result in results if result.is_green_at(now, max_age_s))
+    """The result that spares a run: of those that make the key green, the one that finished last and is not too old.
+
+    results: all of one key, oldest first. max_age_s None: never too old.
+    """
+    usable = (result for result in proofs(results) if result.is_green_at(now, max_age_s))
     return max(usable, key=lambda result: result.finished_at, default=None)
 
 
@@ -79,7 +84,7 @@ def record_result(execute: Execute, result: Result, tests: Sequence[TestCase] = 
     """Add one result and the tests that its report named. A run that is recorded already stays as it is."""
     execute(
         f"INSERT INTO results ({_COLUMNS}) VALUES (:key, :check_name, :outcome, :run, :started_at, :finished_at,"  # noqa: S608 - constants
-        " :exit_code, :isolation, :reason, :failed, :log) ON CONFLICT DO NOTHING",
+        " :exit_code, :isolation, :reason, :failed, :log, :tests) ON CONFLICT DO NOTHING",
         {
             "key": result.key,
             "check_name": result.check,
@@ -92,6 +97,7 @@ def record_result(execute: Execute, result: Result, tests: Sequence[TestCase] = 
             "reason": _storable(result.reason),
             "failed": json.dumps(result.failed),
             "log": _storable(result.log),
+            "tests": json.dumps(result.tests),
         },
     )
     for start in range(0, len(tests), _CHUNK):
@@ -171,7 +177,7 @@ def prune(execute: Execute, finished_before: float) -> list[str]:
 
 
 def _result(row: Sequence[Any]) -> Result:
-    key, check, outcome, run, started_at, finished_at, exit_code, isolation, reason, failed, log = row
+    key, check, outcome, run, started_at, finished_at, exit_code, isolation, reason, failed, log, tests = row
     return Result(
         key=key,
         check=check,
@@ -184,6 +190,7 @@ def _result(row: Sequence[Any]) -> Result:
         reason=reason,
         failed=tuple(json.loads(failed)),
         log=log,
+        tests=tuple(json.loads(tests)),
     )
 
 
@@ -265,6 +272,7 @@ class LocalResults:
                 self._connection.execute(f"PRAGMA {pragma}")
             for statement in SCHEMA:
                 self._connection.execute(statement)
+            _add_what_is_new(self._connection)
         return self._connection
 
     def _move_aside(self, wrong: Exception) -> bool:
@@ -278,6 +286,18 @@ class LocalResults:
             return False
         self.warning = f"{self.path} was corrupt ({wrong}): moved to {aside.name} and begun anew, so checks run again once"
         return True
+
+
+def _add_what_is_new(connection: "sqlite3.Connection") -> None:
+    """A file of an earlier version lacks a column. Looked at again under the lock: two hooks may open it at once."""
+
+    def lacks_tests() -> bool:
+        return "tests" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(results)")}
+
+    if lacks_tests():
+        with _transaction(connection):
+            if lacks_tests():
+                connection.execute("ALTER TABLE results ADD COLUMN tests TEXT NOT NULL DEFAULT '[]'")
 
 
 @contextmanager

@@ -20,12 +20,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ci import processes, sandbox
+from ci.errors import Unavailable
 from ci.model import Check, Outcome, RunEnd, RunRequest, TestCase
 from ci.sandbox import Isolation
 from ci.workspace import Place
@@ -43,8 +45,8 @@ _TAIL_BYTES = 4096
 _DRAIN_BYTES = 10_000_000  # read after the end; more can only come from a process that got away
 
 _CHILD_PID = re.compile(rb'"child-pid": (\d+)')
-_PLACEHOLDER = re.compile(r"\{(files|junit|commit)\}")
-_SHELL_PARAMETER = {"files": '"$@"', "junit": '"$GATE_JUNIT"', "commit": '"$GATE_COMMIT"'}
+_PLACEHOLDERS = {many: re.compile(rf"\{{({many}|junit|commit)\}}") for many in ("files", "tests")}
+_SHELL_PARAMETER = {"files": '"$@"', "tests": '"$@"', "junit": '"$GATE_JUNIT"', "commit": '"$GATE_COMMIT"'}
 
 # What /bin/sh says when it finds no program: dash, bash and busybox, for a word of a script and for exec.
 _SHELL_MISSED = re.compile(
@@ -80,7 +82,7 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
     isolation = sandbox.choose(settings.isolation)
     check = request.check
     files = request.files if request.files is not None else place.files
-    if check.names_files and not files:
+    if check.names_files and not files and not request.tests:
         now = time.time()
         reason = "nothing to do: no file matches"
         return RunEnd(request, Outcome.GREEN, now, now, isolation=isolation, reason=reason)
@@ -90,17 +92,19 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
     ends: list[_End] = []
     tests: list[TestCase] = []
     with _scratch(place) as scratch, _Log(log, settings.log_max_bytes) as output:
-        for number, batch in enumerate(_batches(check, files or ())):
+        for number, words_for in enumerate(_commands(request, files or ())):
             junit = scratch / (f"junit-{number}.xml" if number else "junit.xml")
             env = environment(request, place, settings, scratch, junit, isolation)
-            words = command_line(check, batch, env)
-            end = _Process(words, env, request, place, settings, scratch, isolation).run(output, deadline, cancelled)
+            process = _Process(words_for(env), env, request, place, settings, scratch, isolation)
+            end = process.run(output, deadline, cancelled)
             ends.append(end)
             before, placed = placed, _placed_reports(check, place)
             tests += _tests(place, junit, [path for path, stamp in placed.items() if before.get(path) != stamp], output)
             if end.how is not _How.ENDED or end.missing:
                 break
     outcome, reason = _judge(check, ends, tests, _last_words(output.tail))
+    if request.tests and outcome in (Outcome.GREEN, Outcome.RED):
+        outcome, reason = _judge_retest(request.tests, outcome, reason, tests)
     exit_code = next((end.code for end in ends if end.code), 0)
     return RunEnd(
         request,
@@ -157,18 +161,35 @@ def environment(
     }
 
 
-def command_line(check: Check, files: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """The words of a check's command. Both forms go through /bin/sh, which tells a missing program from a failing one."""
-    named = [f"./{path}" if path.startswith("-") else path for path in files]
-    if isinstance(check.command, str):
-        text = _PLACEHOLDER.sub(lambda found: _SHELL_PARAMETER[found[1]], check.command)
-        return ["/bin/sh", "-c", text, "sh", *(named if check.names_files else ())]
+def _commands(request: RunRequest, files: Sequence[str]) -> Iterator[Callable[[Mapping[str, str]], list[str]]]:
+    """The commands to run one after the other, each as what its words are in an environment."""
+    check = request.check
+    if request.tests:
+        if check.retest is None:
+            raise Unavailable(f"check {check.name!r} does not say how to run single tests")
+        yield partial(command_line, check.retest, "tests", request.tests)
+        return
+    for batch in _batches(check, files):
+        yield partial(
+            command_line, check.command, "files", [f"./{path}" if path.startswith("-") else path for path in batch]
+        )
+
+
+def command_line(command: str | tuple[str, ...], many: str, given: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """The words of a command. Both forms go through /bin/sh, which tells a missing program from a failing one.
+
+    many: the placeholder that stands for all of ``given``: files or tests.
+    """
+    placeholder = _PLACEHOLDERS[many]
+    if isinstance(command, str):
+        text = placeholder.sub(lambda found: _SHELL_PARAMETER[found[1]], command)
+        return ["/bin/sh", "-c", text, "sh", *given]
     words: list[str] = []
-    for word in check.command:
+    for word in command:
         # One pass: what has been put in is never looked through again.
-        for path in named if "{files}" in word else ("",):
-            values = {"files": path, "junit": env["GATE_JUNIT"], "commit": env["GATE_COMMIT"]}
-            words.append(_PLACEHOLDER.sub(lambda found, values=values: values[found[1]], word))  # type: ignore[misc]
+        for one in given if f"{{{many}}}" in word else ("",):
+            values = {many: one, "junit": env["GATE_JUNIT"], "commit": env["GATE_COMMIT"]}
+            words.append(placeholder.sub(lambda found, values=values: values[found[1]], word))  # type: ignore[misc]
     return ["/bin/sh", "-c", 'exec "$@"', "sh", *words]
 
 
@@ -485,6 +506,24 @@ def _judge(check: Check, ends: Sequence[_End], tests: Sequence[TestCase], last_w
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         why = f"{len(failed)} of {len(tests)} tests failed: {', '.join(failed[:3])}{more}"
     return Outcome.RED, why
+
+
+def _judge_retest(asked: Sequence[str], outcome: Outcome, reason: str, tests: Sequence[TestCase]) -> tuple[Outcome, str]:
+    """What a run of single tests came to. Green only where the report shows that every one of them ran, and passed.
+
+    Where it neither passed them all nor names one that failed, nothing was learned: the tool does not take the names that
+    its reports give, or was not told to write a report.
+    """
+    outcomes: dict[str, set[str]] = {}
+    for test in tests:
+        outcomes.setdefault(test.name, set()).add(test.outcome)
+    if any(test.is_failure for test in tests):
+        return Outcome.RED, reason or "the report of the retest names tests that failed"
+    unseen = [name for name in asked if outcomes.get(name) != {"passed"}]
+    if outcome is Outcome.GREEN and not unseen:
+        return Outcome.GREEN, ""
+    told = f"its report does not show that {unseen[0]} ran" if unseen else "all of them passed"
+    return Outcome.INFRASTRUCTURE, f"the failed tests could not be run alone: {reason or 'exit code 0'}, and {told}"
 
 
 def _is_in_tree(program: str) -> bool:

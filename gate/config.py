@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ci.deploy.model import Environment
 from ci.errors import Unavailable
-from ci.model import WHOLE_TREE, Check, CheckName, Sha, Stage
+from ci.model import WHOLE_TREE, Check, CheckName, Sha, Stage, words_of
 from gate.config_values import (
     COMMAND,
     COMMANDS,
@@ -29,6 +29,7 @@ from gate.config_values import (
     NAMES,
     PEOPLE,
     POSITIVE_DURATION,
+    RETEST,
     SIZE,
     SOME_PEOPLE,
     STAGE,
@@ -43,6 +44,7 @@ from gate.config_values import (
     number,
     one_of,
     quoted,
+    share,
     shortened,
 )
 
@@ -75,6 +77,8 @@ class Merge:
     signed: str = "refuse"  # refuse | resign: commits that are signed and would be rewritten
     directory_renames: str = "conflict"  # conflict | true | false, as git's merge.directoryRenames
     committer: str = "trunkgate <gate@localhost>"
+    max_false_refusals: float = 0.005  # chance that a refusal is wrong, see gate/blame.py
+    batch: int = 0  # the most changes that one run tests together; 0: as many as the odds say
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +259,18 @@ KEYS: tuple[Key, ...] = (
         "name and address of the committer of what the gate writes",
     ),
     Key(
+        "merge.max_false_refusals",
+        share(0.5, "chance"),
+        "0.001",
+        "a change is refused when the chance that this is wrong is not above it; until then what failed is run again",
+    ),
+    Key(
+        "merge.batch",
+        number(0, "changes", 1000),
+        "4",
+        "most changes that one run may test together; 0: as many as the odds say",
+    ),
+    Key(
         "trust.maintainers",
         PEOPLE,
         '["ann"]',
@@ -332,6 +348,12 @@ KEYS: tuple[Key, ...] = (
     Key("check[].junit", FILE, '"reports/*.xml"', "where the tool leaves JUnit reports by itself"),
     Key("check[].git", FLAG, "true", "it needs a work tree with Git's own data, not files alone"),
     Key("check[].network", FLAG, "true", "it may use the network"),
+    Key(
+        "check[].retest",
+        RETEST,
+        '"pytest --junitxml={junit} {tests}"',
+        "runs the failed tests alone, to tell a flake; not set: the whole check runs again",
+    ),
     Key("environment[].name", NAME, '"staging"', "what the environment is called everywhere"),
     Key(
         "environment[].command",
@@ -724,6 +746,25 @@ def _warn_of_check(check: Check) -> Iterator[str]:
         )
     if check.junit is not None and "{junit}" in check.words:
         yield f"{name} has both junit and {{junit}} in its command: keep the one that its tool writes to"
+    if check.retest is not None:
+        yield from _warn_of_retest(name, check, words_of(check.retest))
+
+
+# What a report does not tell: that the command would have gone on to something else, or to more tests.
+_GOES_ON = re.compile(r"&&|\|\||[;|\n]")
+_STOPS = re.compile(r"(?:^|\s)(?:-x|--exitfirst|--maxfail\b\S*|-{1,2}fail-?fast|--bail\b\S*)(?=\s|$)")
+
+
+def _warn_of_retest(name: str, check: Check, retest: str) -> Iterator[str]:
+    if check.junit is None and not ("{junit}" in check.words and "{junit}" in retest):
+        yield f"{name} has a retest, but no report tells which tests failed and passed: put {{junit}} in command and retest"
+    if isinstance(check.command, str) and _GOES_ON.search(check.command):
+        yield (
+            f"{name} runs more than its tests, which its retest would not run again, so it could pass for green unseen: "
+            "make a check of each"
+        )
+    if _STOPS.search(check.words):
+        yield f"{name} stops at a failure, so tests that its retest would not run go unseen: let it run them all"
 
 
 def _warn_of_environment(environment: Environment) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ci.model import WHOLE_TREE, Stage
+from ci.model import WHOLE_TREE, Stage, words_of
 
 Complain = Callable[..., None]
 """Called as complain(text, *steps below the key, near=(word, known words)): the last two where they help."""
@@ -120,6 +120,19 @@ def _count(least: int, most: int = MAX_COUNT) -> Callable[[Any, Complain], int]:
         else:
             return value
         return least
+
+    return read
+
+
+def _share(most: float) -> Callable[[Any, Complain], float]:
+    def read(value: Any, complain: Complain) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            complain(f"must be a number from 0 to {most:g}, and is {kind_word(value)}")
+        elif not 0 <= value <= most:  # nan is not either
+            complain(f"must be from 0 to {most:g}")
+        else:
+            return float(value)
+        return 0.0
 
     return read
 
@@ -266,6 +279,16 @@ def _command(value: Any, complain: Complain) -> str | tuple[str, ...]:
     return tuple(str(word) for word in value)
 
 
+def _retest(value: Any, complain: Complain) -> str | tuple[str, ...]:
+    command = _command(value, complain)
+    words = words_of(command)
+    if words and "{tests}" not in words:
+        complain("does not say where the tests go: put {tests} there")
+    if "{files}" in words:
+        complain("holds {files}: it is given the names of tests, by {tests}")
+    return command
+
+
 def _written_command(command: str | tuple[str, ...]) -> str | list[str] | None:
     return list(command) if isinstance(command, tuple) else command or None
 
@@ -385,6 +408,7 @@ DURATION = Kind("duration", _duration(0.0), "ms, s, m, h, d", _written_duration,
 SIZE = Kind("size", _size, "bytes, kB, MB, GB, KiB, MiB, GiB", _written_size, "_bytes")
 GLOBS = Kind("list of patterns", _globs, write=list)
 COMMAND = Kind("command", _command, write=_written_command)
+RETEST = Kind("command", _retest, write=lambda command: None if command is None else _written_command(command))
 FILE = Kind("path", _file_name, write=_unset_when_empty)
 PEOPLE = Kind("list of names", _list(_person), write=list)
 VARIABLES = Kind("list of names", _list(_variable), write=list)
@@ -407,3 +431,7 @@ def one_of(*words: str) -> Kind:
 
 def number(least: int, unit: str, most: int = MAX_COUNT) -> Kind:
     return Kind("whole number", _count(least, most), unit)
+
+
+def share(most: float, unit: str) -> Kind:
+    return Kind("number", _share(most), unit)

@@ -23,7 +23,7 @@ from gate import model
 from gate.model import ChangeId, Event
 
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
-SCHEMA_VERSION = "0001"  # newest file in migrations/versions
+SCHEMA_VERSION = "0002"  # newest file in migrations/versions
 
 _MEND = "stop the gate, move the file away, restore a copy of it or start without one: what waits in Git is found again"
 

@@ -113,6 +113,7 @@ def test_matching_lists_paths_in_order_with_names_that_are_not_utf8(repository: 
         replace(PYTHON, junit="report.xml"),
         replace(PYTHON, git=True),
         replace(PYTHON, network=True),
+        replace(PYTHON, retest="pytest {tests}"),
         replace(PYTHON, tools=("git --version",)),
         replace(PYTHON, inputs=("**",)),
     ],

@@ -43,6 +43,7 @@ FULL = Result(
     reason="ended after 1 s",
     failed=("t::a'b", 't::"\n;--'),
     log="logs/full.log",
+    tests=("t::a'b", 't::"\n;--'),
 )
 
 
@@ -169,6 +170,22 @@ def test_the_local_store_outlives_its_process(tmp_path: Path) -> None:
         assert store.prune(finished_before=3) == ["logs/full.log"]
         assert store.for_keys([KEY]) == {}
         assert store.warning == ""
+
+
+def test_a_local_store_of_an_earlier_version_is_used_on(tmp_path: Path) -> None:
+    path = tmp_path / "results.sqlite"
+    with sqlite3.connect(path) as old:
+        for statement in SCHEMA:
+            old.execute(statement.replace(",\n    tests TEXT NOT NULL DEFAULT '[]'", ""))
+        old.execute("INSERT INTO results VALUES (1, 'r0', ?, 'unit', 'green', 1, 2, 0, 'plain', '', '[]', '')", (KEY,))
+    old.close()
+    for _ in range(2):
+        with LocalResults(path) as store:
+            assert store.for_keys([KEY])[KEY][0] == replace(result("r0", at=2), exit_code=0)
+            assert store.warning == ""
+    with LocalResults(path) as store:
+        store.record(FULL)
+        assert store.latest()[-1] == FULL
 
 
 def test_the_local_store_is_durable_and_shared(tmp_path: Path) -> None:

@@ -47,9 +47,11 @@ class Runner:
         change: str = "",
         pass_env: tuple[str, ...] = (),
         log_max_bytes: int = 1_000_000,
+        retest: str | tuple[str, ...] | None = None,
+        tests: tuple[str, ...] = (),
     ) -> RunEnd:
-        check = Check(CheckName("c"), command, stage=Stage.MERGE, timeout_s=timeout_s, env=env, junit=junit)
-        request = RunRequest(RunId("r1"), check, InputKey("k"), COMMIT, base=base, change=change, files=files)
+        check = Check(CheckName("c"), command, Stage.MERGE, timeout_s=timeout_s, env=env, junit=junit, retest=retest)
+        request = RunRequest(RunId("r1"), check, InputKey("k"), COMMIT, base=base, change=change, files=files, tests=tests)
         self.log.unlink(missing_ok=True)
         self.scratch.mkdir(exist_ok=True)
         settings = RunSettings(isolation=self.isolation, pass_env=pass_env, log_max_bytes=log_max_bytes)
@@ -374,3 +376,110 @@ def test_a_red_check_without_a_report_is_explained_by_its_last_words(run: Runner
     assert end.outcome is Outcome.RED
     assert end.reason == "exit code 1: ?[31mNo module named pytest"
     assert run("exit 3").reason == "exit code 3"
+
+
+# --- single tests again -----------------------------------------------------------------------------------------------
+
+SUITE = """
+import pathlib, pytest
+
+class TestSums:
+    @pytest.mark.parametrize("word", ["a b", "x::y", "$(touch pwned)", "-k"])
+    def test_words(self, word):
+        assert pathlib.Path("mended").exists() or word == "x::y"
+
+def test_plain():
+    assert pathlib.Path("mended").exists()
+
+def test_never_asked_for():
+    pathlib.Path("asked").write_text("")
+
+def test_skipped_once_mended():
+    if pathlib.Path("mended").exists():
+        pytest.skip("not now")
+    raise AssertionError
+"""
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", "--junitxml={junit}")
+PASSES = "<testsuite><testcase name='a'/><testcase name='b'/></testsuite>"
+FAILS = "<testsuite><testcase name='a'/><testcase name='b'><failure message='no'/></testcase></testsuite>"
+
+
+def write(document: str) -> str:
+    return f'cat > "$GATE_JUNIT" <<END\n{document}\nEND\n'
+
+
+@pytest.mark.parametrize("form", ["list", "string"])
+def test_the_failed_tests_of_a_real_suite_run_again_by_the_names_of_its_report(run: Runner, form: str) -> None:
+    (run.folder / "deep").mkdir()
+    (run.folder / "deep" / "test_it.py").write_text(SUITE)
+    retest = (*PYTEST, "{tests}") if form == "list" else f"{' '.join(PYTEST)} {{tests}}"
+    whole = run(PYTEST)
+    assert whole.result is not None
+    failed = tuple(name for name in whole.result.failed if "skipped" not in name)
+    assert failed == (
+        *(f"deep/test_it.py::TestSums::test_words[{word}]" for word in ("a b", "$(touch pwned)", "-k")),
+        "deep/test_it.py::test_plain",
+    )
+    (run.folder / "asked").unlink()
+
+    still_red = run(PYTEST, retest=retest, tests=failed)
+    assert (still_red.outcome, still_red.result and still_red.result.failed) == (Outcome.RED, failed)
+    (run.folder / "mended").touch()
+    mended = run(PYTEST, retest=retest, tests=failed)
+    assert (mended.outcome, mended.reason) == (Outcome.GREEN, "")
+    assert mended.result is not None
+    assert mended.result.tests == failed
+    assert len(mended.tests) == 4
+    assert not (run.folder / "asked").exists()
+    assert not (run.folder / "pwned").exists()
+
+    skipped = run(PYTEST, retest=retest, tests=("deep/test_it.py::test_skipped_once_mended",))
+    assert skipped.outcome is Outcome.INFRASTRUCTURE
+    assert "does not show that deep/test_it.py::test_skipped_once_mended ran" in skipped.reason
+    unknown = run(PYTEST, retest=retest, tests=("deep/test_it.py::test_gone",))
+    assert unknown.outcome is Outcome.INFRASTRUCTURE
+    assert "exit code 4" in unknown.reason
+
+
+@pytest.mark.parametrize(
+    ("retest", "outcome"),
+    [
+        (write(PASSES), Outcome.GREEN),
+        (write(PASSES) + "exit 1", Outcome.INFRASTRUCTURE),  # not its tests' fault, then
+        (write(FAILS) + "exit 1", Outcome.RED),
+        (write(FAILS), Outcome.RED),  # whatever its exit status says
+        ("true", Outcome.INFRASTRUCTURE),  # no report at all
+        (write("<testsuite><testcase name='a'/></testsuite>"), Outcome.INFRASTRUCTURE),
+        (
+            write("<testsuite><testcase name='a'/><testcase name='b'><skipped/></testcase></testsuite>"),
+            Outcome.INFRASTRUCTURE,
+        ),
+        (
+            write("<testsuite><testcase name='a'/><testcase name='b'/><testcase name='b'><skipped/></testcase></testsuite>"),
+            Outcome.INFRASTRUCTURE,
+        ),
+        (write(PASSES.replace("'b'/>", "'b'/><testcase name='c'><error/></testcase>")), Outcome.RED),
+        (write(PASSES[:-3]), Outcome.INFRASTRUCTURE),  # broken off
+        ("exec sleep 100", Outcome.TIMED_OUT),
+        ("no-such-program", Outcome.INFRASTRUCTURE),
+    ],
+)
+def test_a_retest_is_green_only_when_its_report_shows_that_all_it_was_asked_for_passed(
+    plain: Runner, retest: str, outcome: Outcome
+) -> None:
+    end = plain("exit 1", retest=f"{retest} # {{tests}}", tests=("a", "b"), timeout_s=1 if "sleep" in retest else 60)
+    assert end.outcome is outcome
+    assert bool(end.reason) == (outcome is not Outcome.GREEN)
+
+
+def test_names_of_tests_are_data_in_both_forms(run: Runner) -> None:
+    names = tuple(name for name in HOSTILE if not name.startswith("-"))
+    for retest in ("printf '%s\\0' {tests}", ("printf", "%s\\0", "{tests}")):
+        run("exit 1", retest=retest, tests=names)
+        assert run.said == "".join(f"{name}\0" for name in names)
+
+
+def test_a_check_of_files_runs_its_tests_again_though_no_file_matches(plain: Runner) -> None:
+    assert plain("echo {files}", files=(), retest=write(PASSES) + "# {tests}", tests=("a",)).tests != ()
+    assert plain(("echo", "{tests}"), files=()).outcome is Outcome.GREEN
+    assert plain.said == "{tests}\n"  # of the command itself it is no placeholder

@@ -77,6 +77,7 @@ def _checks(draw: st.DrawFn) -> tuple[Check, ...]:
                 draw(st.none() | st.just("out/*.xml")),
                 draw(st.booleans()),
                 draw(st.booleans()),
+                draw(st.sampled_from((None, "t {tests}", ("t", "{tests}")))),
             )
         )
     return tuple(made)
@@ -120,6 +121,8 @@ _configs = st.builds(
         st.sampled_from(["refuse", "resign"]),
         st.sampled_from(["conflict", "true", "false"]),
         st.sampled_from(["A <b@c>", "trunk'gate \" \\ é <gate@localhost>"]),
+        st.floats(0, 0.5),
+        st.integers(0, 1000),
     ),
     st.builds(
         Trust,

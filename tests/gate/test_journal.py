@@ -320,6 +320,17 @@ def test_a_fresh_schema_is_what_the_migrations_lead_to(path: Path, tmp_path: Pat
     migrated.close()
 
 
+def test_results_of_the_first_schema_are_of_whole_runs(path: Path) -> None:
+    Journal(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE results DROP COLUMN tests")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.execute("INSERT INTO results VALUES (1, 'r0', 'k', 'unit', 'green', 1, 2, 0, 'plain', '', '[]', '')")
+    connection.close()
+    (found,) = Journal(path).query(lambda execute: results_for_keys(execute, [InputKey("k")]))[InputKey("k")]
+    assert (found.outcome, found.tests) == (Outcome.GREEN, ())
+
+
 def schema_of(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
     """Columns of the tables and of the indices, by name; Alembic's own table left out."""
     named = connection.execute("SELECT type, name FROM sqlite_master WHERE tbl_name <> 'alembic_version'").fetchall()
