@@ -243,6 +243,8 @@ class Gate:
         self.journal.append(*finished, results=results)
         self._ended.clear()  # only now: an end that is lost would leave its run under way for ever
         self._catch_up()
+        for result, tests in results:
+            self._queue.odds.learn_tests(result, tests)
         return True
 
     def _take_end(self, end: RunEnd) -> None:
@@ -263,6 +265,8 @@ class Gate:
     def _catch_up(self, *, is_news: bool = True) -> bool:
         """Fold what the journal has that we do not know yet: our own events, and those that people's commands wrote."""
         found = self.journal.read(self.state.seq)
+        if not is_news:
+            self._queue.read_back(event for _, event in found)
         for seq, event in found:
             before = self.state.waiting.get(event.submission.change) if isinstance(event, ChangeSubmitted) else None
             apply_event(self.state, event)
@@ -387,6 +391,9 @@ class Gate:
             closed=self._trunk_trouble or (self.state.closed.reason if self.state.closed else None),
             every_commit=self.config.merge.every_commit,
             workers=max(1, self._workers.capacity - elsewhere),
+            max_false_refusals=self.config.merge.max_false_refusals,
+            batch=self.config.merge.batch,
+            outlook=self._queue.odds.outlook(),
         )
 
     # --- decisions ----------------------------------------------------------------------------------------------------
@@ -438,9 +445,10 @@ class Gate:
             run = RunId(f"r{self.state.run_count + len(requests) + 1}")
             changes = tuple(change for change, _ in start.candidate.entries)
             label = str(changes[-1]) if changes else ""
+            base = start.candidate.base
             listing = self._queue.listing(merged.commit, start.check)
             requests.append(
-                RunRequest(run, start.check, start.key, merged.commit, start.candidate.base, label, listing=listing)
+                RunRequest(run, start.check, start.key, merged.commit, base, label, listing=listing, tests=start.tests)
             )
             events.append(
                 RunStarted(now, run, start.check.name, start.key, merged.commit, changes, start.check.stage, _log_name(run))
