@@ -99,6 +99,7 @@ class Changes:
             evidence_from=max(submission.at, state.retried_at.get(submission.change, 0.0)),
             retried_at=state.retried_at.get(submission.change, 0.0),
             mends_gate=is_gate_broken and CONFIG_NAME in content.paths,
+            fixes_trunk=submission.fixes_trunk,
         )
 
     def paths(self, entry: Entry) -> frozenset[str]:

@@ -75,6 +75,7 @@ def _read(record: Sha, text: str) -> Submission | None:
             priority=Priority(options["priority"]),
             depends=tuple(ChangeId(int(change)) for change in options["depends"]),
             draft=bool(options["draft"]),
+            fixes_trunk=bool(options.get("fixes_trunk", False)),
             topic=str(fact["topic"] or fact["change_id"]),
             subject=str(fact["subject"]),
         )

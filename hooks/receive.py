@@ -48,7 +48,7 @@ SLOW_PUSHER_MS = 30_000  # after which a pusher who takes no more of what we say
 ASK_EVERY_S = 1.0  # whether the daemon still runs, while a push waits
 
 FORGED = ("refs/refs/", "refs/heads/refs/", "refs/tags/refs/", "refs/remotes/refs/")  # where Git looks for refs/X besides
-OPTIONS = ("wait", "priority", "change", "depends", "draft", "topic")
+OPTIONS = ("wait", "priority", "change", "depends", "draft", "fixes-trunk", "topic")
 PRIORITIES = ("urgent", "high", "normal", "low")
 
 
@@ -450,6 +450,7 @@ class Options:
     def __init__(self, given: Sequence[str]) -> None:
         self.wait = False
         self.draft = False
+        self.fixes_trunk = False
         self.priority = "normal"
         self.change: int | None = None
         self.topic = ""
@@ -459,12 +460,12 @@ class Options:
         for option in given:
             name, has_value, value = option.partition("=")
             if name not in OPTIONS:
-                known = "known are wait, priority=…, change=N, depends=N, draft and topic=NAME"
+                known = "known are wait, priority=…, change=N, depends=N, draft, fixes-trunk and topic=NAME"
                 raise Refused(f"unknown push option '{clean(name, 40)}'{nearest(name, OPTIONS)}", known)
-            if name in ("wait", "draft"):
+            if name in ("wait", "draft", "fixes-trunk"):
                 if has_value:
                     raise Refused(f"push option '{name}' takes no value: write -o {name}")
-                setattr(self, name, True)
+                setattr(self, name.replace("-", "_"), True)
             elif name == "priority":
                 if value not in PRIORITIES:
                     raise Refused(
@@ -487,7 +488,10 @@ class Options:
     @property
     def record(self) -> dict[str, object]:
         """What is kept of them."""
-        return {"priority": self.priority, "depends": self.depends, "draft": self.draft}
+        kept: dict[str, object] = {"priority": self.priority, "depends": self.depends, "draft": self.draft}
+        if self.fixes_trunk:  # named only where it is set, so that the same push as before it was known is the same still
+            kept["fixes_trunk"] = True
+        return kept
 
 
 def change_number(option: str, value: str) -> int:

@@ -66,6 +66,14 @@ def test_options_and_topic_are_recorded(server: Server, clone: Repository) -> No
     assert record(server)["next"] == 3
 
 
+def test_a_change_may_claim_to_mend_trunk(server: Server, clone: Repository) -> None:
+    push(clone, "origin", FOR_MAIN)
+    push(clone, "-o", "fixes-trunk", "origin", FOR_MAIN)
+    plain, claim = server.submissions()
+    assert [(one.revision, one.fixes_trunk) for one in (plain, claim)] == [(1, False), (2, True)]
+    assert "fixes_trunk" not in json.loads(server.git("log", "-1", "--format=%B", plain.record))["options"]
+
+
 def test_reading_goes_on_behind_a_known_record(server: Server, clone: Repository) -> None:
     push(clone, "origin", FOR_MAIN)
     [first] = server.submissions()
@@ -255,6 +263,8 @@ def test_a_broken_policy_on_trunk_leaves_the_defaults(server: Server, clone: Rep
         ("prioritty=high", "unknown push option 'prioritty' (did you mean 'priority'?)"),
         ("priority=hihg", "push option priority=hihg is unknown (did you mean 'high'?)"),
         ("wait=yes", "push option 'wait' takes no value"),
+        ("fixes-trunk=1", "push option 'fixes-trunk' takes no value: write -o fixes-trunk"),
+        ("fixes_trunk", "unknown push option 'fixes_trunk' (did you mean 'fixes-trunk'?)"),
         ("change=x", "push option change=x names no change"),
         ("change=0", "push option change=0 names no change"),
         ("change=7", "change 7 is unknown here"),
