@@ -6,6 +6,7 @@ two changes that touch different files can be fine each by itself and red togeth
 """
 
 import itertools
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ ZIPF = 0.6  # how popular folders are, the exponent of the workloads W1 and W8 i
 PARTS_OF_A_CHANGE = (1, 1, 2, 3)  # folders that a change touches: one, two or three, 2:1:1 as in W1
 MODULE = "module.py"
 PROGRAM = "tools/check.py"
+PYTHON = ("python3", "-I", "-S")  # starts fastest: a check's effort is what Effort says, and little more
 
 CHECK_PROGRAM = '''\
 """Checks the modules of the folders it is given. The last line of its output says what CPU it took."""
@@ -61,6 +63,23 @@ def broken_modules(folders):
 
 main(sys.argv[1:])
 '''
+
+ALL_CHECKS_PROGRAM = """\
+import json
+import sys
+
+red = []
+for check, arguments in enumerate(json.loads(sys.argv[1])):
+    sys.argv = arguments
+    with open(arguments[0]) as file:
+        program = compile(file.read(), arguments[0], "exec")
+    try:
+        exec(program, {"__name__": "__main__"})
+    except SystemExit as end:
+        if end.code:
+            red.append(check)
+print(json.dumps(red))
+"""
 
 
 class Kind(StrEnum):
@@ -125,7 +144,13 @@ def folders_of_check(check: int) -> tuple[str, ...]:
 
 
 def command_of_check(check: int) -> list[str]:
-    return ["python3", "-I", "-S", PROGRAM, *folders_of_check(check)]
+    return [*PYTHON, PROGRAM, *folders_of_check(check)]
+
+
+def command_of_all_checks() -> list[str]:
+    """All checks, one after the other in one process; it prints the numbers of those that are red, as its last line."""
+    arguments = [command_of_check(check)[len(PYTHON) :] for check in range(CHECK_COUNT)]
+    return [*PYTHON, "-c", ALL_CHECKS_PROGRAM, json.dumps(arguments)]
 
 
 def gate_toml(*, has_inputs: bool, workers: int, effort: Effort) -> str:

@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +40,7 @@ from gate.journal import Journal  # noqa: E402
 from gate.model import (  # noqa: E402
     ChangeId,
     ChangeRefused,
+    LandingFailed,
     Reason,
     RunFinished,
     RunStarted,
@@ -284,6 +284,7 @@ def measure(at: Side) -> Json:
         "runs_of_unknown_cpu": told_s.count(None),
         "gate_cpu_s_per_change": round((at.cpu_s - check_cpu_s) / len(changes), 3),
         "trunk_moves": len(at.state.landings),
+        "failed_landings": sum(isinstance(event, LandingFailed) for event in events),
         "red_landings": len(red),
         "false_refusals": len(wrong),
         "wrongly_refused": [
@@ -364,10 +365,7 @@ class Truth:
         """Numbers of the checks that are red there."""
         tree = self.at.stand.server.tree(treeish)
         if tree not in self._known:
-            folder = self._check_out(tree)
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                found = pool.map(lambda check: _is_red(check, folder), range(monorepo.CHECK_COUNT))
-            self._known[tree] = [check for check, red in enumerate(found) if red]
+            self._known[tree] = _red_checks(self._check_out(tree))
         return self._known[tree]
 
     def _check_out(self, tree: str) -> Path:
@@ -383,13 +381,13 @@ class Truth:
         return folder
 
 
-def _is_red(check: int, folder: Path) -> bool:
+def _red_checks(folder: Path) -> list[int]:
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **monorepo.NO_EFFORT.environment}
-    words = monorepo.command_of_check(check)
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, check=False)
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"check {check} cannot be run: {done.stderr.decode()}")
-    return done.returncode == 1
+    words = monorepo.command_of_all_checks()
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"the checks cannot be run: {done.stderr}")
+    return [int(number) for number in json.loads(done.stdout.splitlines()[-1])]
 
 
 def is_whole(at: Side) -> bool:
