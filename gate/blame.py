@@ -210,13 +210,21 @@ def _still_there(earlier: Result, later: Result) -> float:
 
 
 def told(case: Case) -> str:
-    """What was seen, as a finished clause for a Reason: "red twice, 70 s apart"."""
-    reds, passes = len(case.reds), len(case.passes)
-    times = {1: "red once", 2: "red twice"}.get(reds, f"red {reds} times")
+    """What was seen, as a Reason's detail: "red twice, 70 s apart". After the check's last words where no test is named.
+
+    Empty for one red with tests.
+    """
     first, last = case.reds[0], case.reds[-1]
+    reds, passes = len(case.reds), len(case.passes)
     apart = round(last.started_at - first.finished_at)
-    seen = f"{times}, {apart} s apart" if reds == 2 else f"{times} in {apart} s" if reds > 2 else times
-    return f"{seen}, green {passes} of {reds + passes} times" if passes else seen
+    seen = [] if last.failed or not last.reason else [last.reason]
+    if reds == 2:
+        seen.append(f"red twice, {apart} s apart")
+    elif reds > 2:
+        seen.append(f"red {reds} times in {apart} s")
+    if passes:
+        seen.append(f"green in {passes} of {passes + reds} runs")
+    return ", ".join(seen)
 
 
 def _within(value: float, least: float, most: float) -> float:

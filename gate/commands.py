@@ -150,10 +150,7 @@ def why(at: Office, change: int) -> Json:
     verdict = state.verdicts.get(item.change)
     reasons: list[Json] = []
     if verdict is Verdict.REFUSED and decided is not None:
-        reasons = [
-            {"text": text.reason(cause, trunk), "cure": text.cure(cause, trunk), "why": cause.why}
-            for cause in decided.reasons
-        ]
+        reasons = [text.as_data(cause, trunk) for cause in decided.reasons]
     elif verdict is None:
         reasons = _planned(at.repository)[0].get(str(change), [])
     story = [{"at": text.moment(event.at), "text": text.event(event, trunk)} for event in _story(at, item)]

@@ -160,10 +160,7 @@ class Gate:
         """Let ``gate why`` and ``gate status`` see why each change waits: a derived file, replaced when it differs."""
         trunk = self.repository.trunk_name
         waiting = {
-            str(decision.change): [
-                {"why": cause.why, "text": text.reason(cause, trunk), "cure": text.cure(cause, trunk)}
-                for cause in decision.reasons
-            ]
+            str(decision.change): [text.as_data(cause, trunk) for cause in decision.reasons]
             for decision in self.plan.decisions
             if isinstance(decision, Hold)
         }

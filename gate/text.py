@@ -50,7 +50,7 @@ def reason(cause: Reason, trunk: str = "main") -> str:
     match cause.why:
         case Why.CHECK_RED:
             tests = f": {names(cause.tests)} failed" if cause.tests else f": {cause.detail}" if cause.detail else ""
-            return clean(f"the check {cause.check} is red{tests}")
+            return clean(f"the check {cause.check} is red{tests}{_blame(cause)}")
         case Why.CONFLICT:
             other = f"change {cause.change}" if cause.change else trunk
             return clean(f"it conflicts with {other} in {names(cause.paths) or 'its history'}")
@@ -80,15 +80,18 @@ def reason(cause: Reason, trunk: str = "main") -> str:
             return clean(f"{trunk} is closed{_after(cause.detail)}")
         case Why.TRUNK_RED:
             tests = f" ({names(cause.tests)} failed)" if cause.tests else ""
-            return clean(f"{trunk} itself is red: {cause.check} fails there without this change{tests}")
+            return clean(f"{trunk} itself is red: {cause.check} fails there without this change{tests}{_blame(cause)}")
         case Why.WAITS_FOR_CHANGE:
             where = f" in {names(cause.paths)}" if cause.paths else ""
             check = f", on top of which {cause.check} is red" if cause.check else ""
             conflict = f", with which it conflicts{where}" if cause.paths else ""
-            return clean(f"change {cause.change} is ahead of it and undecided{conflict}{check}")
+            return clean(f"change {cause.change} is ahead of it and undecided{conflict}{check}{_blame(cause)}")
         case Why.WAITS_FOR_CHECK:
             if cause.check is None:
                 return clean(cause.detail or "its checks are being prepared")
+            if cause.odds:
+                what = f"{names(cause.tests)} of {cause.check}" if cause.tests else str(cause.check)
+                return clean(f"{what} was red, which may be nobody's fault, and is run once more{_blame(cause)}")
             return clean(f"{cause.check} is being run{_bracket(cause.detail)}")
         case Why.WAITS_FOR_WORKER:
             return "every worker is busy"
@@ -125,6 +128,12 @@ def cure(cause: Reason, trunk: str = "main") -> str:
             return "see to the machine, then 'gate retry'"
         case _:
             return ""
+
+
+def as_data(cause: Reason, trunk: str = "main") -> dict[str, object]:
+    """A reason for a program that asks why: its kind, both sentences, and whose fault it may be with the chance of each."""
+    told: dict[str, object] = {"why": cause.why.value, "text": reason(cause, trunk), "cure": cure(cause, trunk)}
+    return told | ({"odds": dict(cause.odds)} if cause.odds else {})
 
 
 def event(fact: Event, trunk: str = "main", deploys: DeployState | None = None) -> str:
@@ -240,6 +249,25 @@ def clean(sentence: str) -> str:
     """Without control characters and undecodable bytes, and of a bounded length: it may hold names out of a push."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in sentence.replace("\n", " "))
     return shown if len(shown) <= 1000 else shown[:997] + "..."
+
+
+def odds(each: Iterable[tuple[str, float]]) -> str:
+    """Chances in words, the first first: "the change 97 %, a flake 2 %". "" when there is nothing to doubt."""
+    told = [(who, chance) for who, chance in each if chance >= 0.01]
+    if not told or told[0][1] >= 0.9995:
+        return ""
+    return ", ".join(f"{who} {_percent(chance)}" for who, chance in told)
+
+
+def _percent(chance: float) -> str:
+    """Whole, but never rounded to certainty."""
+    return f"{100 * chance:.0f} %" if chance < 0.99 else f"{int(1000 * chance) / 10:.1f} %"
+
+
+def _blame(cause: Reason) -> str:
+    """How often it was red, where tests took its place before, and whose doing that is."""
+    said = [*([cause.detail] if cause.detail and cause.tests else []), *([odds(cause.odds)] if odds(cause.odds) else [])]
+    return f" ({': '.join(said)})" if cause.odds and said else ""
 
 
 def _after(detail: str) -> str:

@@ -171,9 +171,12 @@ def test_red_with_and_without_the_change_is_never_the_changes_alone() -> None:
 
 
 def test_what_was_seen_is_told_in_a_clause() -> None:
-    assert told(Case(UNIT, ONCE)) == "red once"
+    assert told(Case(UNIT, ONCE)) == ""
     assert told(Case(UNIT, TWICE)) == "red twice, 70 s apart"
-    assert told(Case(UNIT, (*TWICE, red(300)), (passed(400),))) == "red 3 times in 199 s, green 1 of 4 times"
+    assert told(Case(UNIT, (*TWICE, red(300)), (passed(400),))) == "red 3 times in 199 s, green in 1 of 4 runs"
+    crashed = replace(ran(Outcome.RED, 100), reason="exit code 1: boom")
+    assert told(Case(UNIT, (crashed,))) == "exit code 1: boom"
+    assert told(Case(UNIT, (crashed, replace(crashed, started_at=190)))) == "exit code 1: boom, red twice, 90 s apart"
 
 
 # --- for all cases ------------------------------------------------------------------------------------------------------

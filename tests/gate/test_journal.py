@@ -300,6 +300,16 @@ def test_an_event_of_a_newer_version_is_named() -> None:
         decode("TrunkPainted", b"{}")
 
 
+def test_the_odds_of_a_reason_come_back_and_one_of_an_earlier_version_has_none(path: Path) -> None:
+    refused = ChangeRefused(1.0, ChangeId(1), 1, (Reason(Why.CHECK_RED, odds=(("the change", 0.75), ("a flake", 0.25))),))
+    Journal(path).append(refused)
+    assert Journal(path).read() == [(1, refused)]
+    old = b'{"at": 1.0, "change": 1, "revision": 1, "reasons": [{"why": "check red", "check": "unit"}]}'
+    assert decode("ChangeRefused", old) == ChangeRefused(
+        1.0, ChangeId(1), 1, (Reason(Why.CHECK_RED, check=CheckName("unit")),)
+    )
+
+
 def test_a_field_of_a_newer_version_is_passed_over() -> None:
     assert decode("TrunkOpened", b'{"at": 1.0, "by": "maria", "colour": "green"}') == OPENED
 

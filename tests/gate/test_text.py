@@ -34,6 +34,33 @@ REASONS = [
     (Reason(Why.CHECK_RED, check=UNIT), "the check unit is red"),
     (Reason(Why.CHECK_RED, check=UNIT, detail="exit 1"), "the check unit is red: exit 1"),
     (Reason(Why.CHECK_RED, check=UNIT, tests=("a", "b"), detail="exit 1"), "the check unit is red: a and b failed"),
+    (
+        Reason(
+            Why.CHECK_RED,
+            check=UNIT,
+            tests=("a",),
+            detail="red twice, 70 s apart",
+            odds=(("the change", 0.966), ("a flake", 0.02), ("trunk", 0.012), ("the machine", 0.002)),
+        ),
+        "the check unit is red: a failed (red twice, 70 s apart: the change 97 %, a flake 2 %, trunk 1 %)",
+    ),
+    (
+        Reason(Why.CHECK_RED, check=UNIT, detail="exit 1", odds=(("the change", 0.9989), ("a flake", 0.0011))),
+        "the check unit is red: exit 1 (the change 99.8 %)",
+    ),
+    (Reason(Why.CHECK_RED, check=UNIT, tests=("a",), odds=(("the change", 1.0),)), "the check unit is red: a failed"),
+    (
+        Reason(Why.WAITS_FOR_CHECK, check=UNIT, tests=("a",), odds=(("a flake", 0.6), ("the change", 0.4))),
+        "a of unit was red, which may be nobody's fault, and is run once more (a flake 60 %, the change 40 %)",
+    ),
+    (
+        Reason(Why.WAITS_FOR_CHECK, check=UNIT, odds=(("a flake", 0.6), ("the change", 0.4))),
+        "unit was red, which may be nobody's fault, and is run once more (a flake 60 %, the change 40 %)",
+    ),
+    (
+        Reason(Why.WAITS_FOR_CHANGE, change=TWO, check=UNIT, odds=(("a change ahead", 0.7), ("the change", 0.3))),
+        "change 2 is ahead of it and undecided, on top of which unit is red (a change ahead 70 %, the change 30 %)",
+    ),
     (Reason(Why.CONFLICT, paths=("src/a.py",)), "it conflicts with main in src/a.py"),
     (Reason(Why.CONFLICT, change=TWO, paths=("a", "b", "c")), "it conflicts with change 2 in a, b and c"),
     (Reason(Why.CONFLICT), "it conflicts with main in its history"),
@@ -221,3 +248,10 @@ def test_a_very_long_sentence_is_cut() -> None:
 
 def test_what_is_clean_stays_as_it_is() -> None:
     assert text.clean("Grüße, 世界 – a/b c") == "Grüße, 世界 – a/b c"
+
+
+def test_a_reason_as_data_has_its_odds_where_there_are_any() -> None:
+    plain = Reason(Why.DRAFT)
+    assert text.as_data(plain) == {"why": "draft", "text": text.reason(plain), "cure": ""}
+    blamed = Reason(Why.CHECK_RED, check=UNIT, odds=(("the change", 0.75), ("trunk", 0.25)))
+    assert text.as_data(blamed)["odds"] == {"the change": 0.75, "trunk": 0.25}
