@@ -4,12 +4,13 @@ It decides nothing and owns no fact: all of it is read from Git and the journal,
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from ci.git import GitFailed
 from ci.model import Check, InputKey, Outcome, Result, Sha
 from ci.results import results_for_keys
-from gate import text
+from gate import merge, text
 from gate.candidates import Candidates, Material
 from gate.changes import Changes
 from gate.config import Config
@@ -26,6 +27,7 @@ from gate.model import (
     Event,
     Evidence,
     Landed,
+    LandingStarted,
     Merged,
     MergeOutcome,
     Reason,
@@ -38,9 +40,12 @@ from gate.model import (
     Unmerged,
     Why,
 )
+from gate.odds import Odds, Traits
 from gate.repository import Repository
 from gate.state import State
 from gate.trials import TrialBook
+
+READ_BACK = 100  # newest decided changes whose size is read from Git at start: a call each, and the odds begin with it
 
 
 class Queue:
@@ -51,7 +56,10 @@ class Queue:
         self.built: dict[ChangeId, Candidate] = {}
         self.evidence: dict[InputKey, Evidence] = {}
         self.places: dict[ChangeId, int] = {}  # of every change that was ever tested, by when it first was
+        self.odds = Odds()
+        self._past: set[Entry] = set()  # decided before we started, and to be read from Git
         self._journal = journal
+        self._repository = repository
         self._changes = Changes(repository)
         self._candidates = Candidates(repository)
         self._described: dict[Entry, Change] = {}
@@ -61,10 +69,12 @@ class Queue:
         self._trunk: Sha | None = None
 
     def notice(self, event: Event, state: State) -> None:
-        """Drop what an event has made old."""
+        """Learn from an event that ``state`` has just taken in, and drop what it has made old."""
+        self.odds.learn(event)
         match event:
             case ChangeSubmitted(submission=item):
                 self._changes.note(item)
+                self._read_past(item, state)
                 self.built.pop(item.change, None)
                 self._book.forget(item.change)
                 if item.revision > 1:
@@ -94,6 +104,23 @@ class Queue:
             case _:
                 pass
 
+    def read_back(self, events: Iterable[Event]) -> None:
+        """These are going to be told: what is past in them, and not too old, may be read from Git as it comes."""
+        decided: list[Entry] = []
+        for event in events:
+            if isinstance(event, LandingStarted):
+                decided += event.changes
+            elif isinstance(event, ChangeRefused):
+                decided.append((event.change, event.revision))
+        self._past = set(decided[-READ_BACK:])
+
+    def _read_past(self, submission: Submission, state: State) -> None:
+        entry = (submission.change, submission.revision)
+        if entry in self._past and state.trunk is not None:
+            with suppress(GitFailed):  # git may have forgotten it by now
+                _, paths = merge.read_change(self._repository.git, state.trunk, submission.head)
+                self.odds.note_traits(entry, Traits(files=len(paths)))
+
     def describe(
         self, state: State, policy: Config, trunk: Sha, may_sandbox: bool, is_gate_broken: bool
     ) -> tuple[Change, ...]:
@@ -109,6 +136,7 @@ class Queue:
                     described.append(_unreadable(submission, failed))
                     continue
                 self._newest[submission.change] = self._described[entry]
+                self.odds.note_change(self._described[entry])
             described.append(self._described[entry])
         return tuple(described)
 

@@ -19,6 +19,11 @@ ORDER = ("hooks", "gate", "ci")
 PURE = (
     "gate/model.py",
     "gate/blame.py",
+    "gate/odds.py",
+    "gate/flakes.py",
+    "gate/trials.py",
+    "gate/policy.py",
+    "gate/view.py",
     "gate/plan.py",
     "ci/model.py",
     "ci/proof.py",
