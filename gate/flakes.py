@@ -109,7 +109,7 @@ class Flakes:
         known = self._open.get(result.key)
         if known is None or result.outcome in (Outcome.GREEN, Outcome.INFRASTRUCTURE):
             return
-        for test in {test.name for test in tests if test.is_failure}.difference(result.failed):
+        for test in sorted({test.name for test in tests if test.is_failure}.difference(result.failed)):
             known.failed[test] = known.failed.get(test, 0) + 1
         passed = {test.name for test in tests if test.outcome == "passed"}
         _count_tests(self._suite(result.check), {test: count for test, count in known.failed.items() if test in passed})

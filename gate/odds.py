@@ -15,7 +15,7 @@ planner has them, and would count them twice.
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import exp, log, log2, pi, sqrt
+from math import exp, fsum, log, log2, pi, sqrt
 from typing import TypeVar
 
 from ci.model import CheckName, Outcome, Result, RunId, TestCase
@@ -121,6 +121,13 @@ class Odds:
             return self._forecast(story, _traits(change))
         return self._forecast(story, story.traits)
 
+    def chance_of(self, entry: Entry) -> float:
+        """Of a revision that nobody has described, from what was noted of it; CHANCE when it is not known."""
+        story = self._stories.get(entry[0])
+        if story is None or story.revision != entry[1]:
+            return CHANCE
+        return self._forecast(story, story.traits).chance
+
     def outlook(self, changes: Iterable[Change] = ()) -> Outlook:
         """What is expected of all that was noted, and of these. It follows what is learned: take it anew for each plan.
 
@@ -146,11 +153,11 @@ class Odds:
     def _features(self, story: "_Story", traits: Traits) -> tuple[float, ...]:
         """In the order of PRIORS; 0 is what is usual."""
         touches = story.touches if traits.touches is None else traits.touches
-        rates = [self._checks[check].mean if check in self._checks else CHECK_FAILS for check in touches]
+        rates = [self._check_rate(check) for check in touches]
         author = self._authors.get(story.by)
         return (
             1.0,
-            log((sum(rates) if rates else 2 * CHECK_FAILS) / (2 * CHECK_FAILS)),
+            log((fsum(rates) if rates else 2 * CHECK_FAILS) / (2 * CHECK_FAILS)),
             0.0 if traits.files is None else (log2(1 + traits.files) - 2) / 2,
             0.0 if traits.lines is None else (log2(1 + traits.lines) - 6) / 3,
             0.0 if author is None else _clipped(_log_odds(author.mean) - _log_odds(self._all.mean)),
@@ -158,6 +165,10 @@ class Odds:
             {None: 0.0, True: 1.0, False: -1.0}[traits.is_green_here],
             _clipped(_log_odds(self._late.mean) - _log_odds(self._all.mean)),
         )
+
+    def _check_rate(self, check: CheckName) -> float:
+        known = self._checks.get(check)
+        return CHECK_FAILS if known is None else known.mean
 
     # --- what is noted beside the journal -------------------------------------------------------------------------------
 
@@ -297,7 +308,7 @@ class Odds:
 
     def _learn_red(self, story: "_Story", red: set[CheckName]) -> None:
         """These checks are red for the change: through itself, or only together with what landed since it was written."""
-        fine = min((self._fine_alone(story, check) for check in red), default=0.0)
+        fine = min(self._fine_alone(story, check) for check in sorted(red))
         greens = {check: 1.0 for check, trials in story.trials.items() if trials[-1].is_green}
         self._learn_verdict(story, fine, greens | dict.fromkeys(red, fine))
         story.refusals += 1
@@ -306,24 +317,27 @@ class Odds:
         """The chance that a red change is fine by itself; what it may have broken together with counts as a clash."""
         trials = story.trials.get(check, [])
         landed = self._landed_ids()
-        reds = [trial for trial in trials if not trial.is_green and landed.issuperset(trial.ahead)]
-        last = reds[-1] if reds else None
-        landings = self._landings if last is None else last.landings
-        company = {id_ for id_, touches in self._since(story.landings, landings) if check in touches}
-        company.update(() if last is None else last.ahead)
+        companies = [
+            self._company(story, trial, check) for trial in trials if not trial.is_green and landed.issuperset(trial.ahead)
+        ]
+        if not companies:
+            companies = [{id_ for id_, touches in self._since(story.landings, self._landings) if check in touches}]
+        company = min(companies, key=len)  # it is red even with these alone
         if not company:
             return 0.0
-        for trial in trials:
-            if trial.is_green:
-                seen = {id_ for id_, _ in self._since(story.landings, trial.landings)}.union(trial.ahead)
-                if company - seen:  # it was green without these
-                    self._clash.add(1.0, len(company))
-                    return 1.0
-        own = 1 - self._forecast(story, story.traits).chance
+        if any(trial.is_green and company - self._company(story, trial, check) for trial in trials):
+            self._clash.add(1.0, len(company))
+            return 1.0
+        rates = {each: self._check_rate(each) for each in story.touches | {check}}
+        own = (1 - self._forecast(story, story.traits).chance) * rates[check] / fsum(rates.values())
         together = 1 - (1 - self._clash.mean) ** len(company)
         fine = 1 - own / (1 - (1 - own) * (1 - together))
         self._clash.add(fine, len(company))
         return fine
+
+    def _company(self, story: "_Story", trial: "_Trial", check: CheckName) -> set[ChangeId]:
+        """What a run of the check had of others: what landed since the change was written, and what was ahead of it."""
+        return {id_ for id_, touches in self._since(story.landings, trial.landings) if check in touches}.union(trial.ahead)
 
     def _learn_verdict(self, story: "_Story", fine: float, checks: dict[CheckName, float]) -> None:
         """fine: 1 it was, 0 it was not. checks: the same for each of those that had their say."""
