@@ -128,6 +128,22 @@ def test_when_a_check_runs_and_how_long_it_is_believed_is_not_in_the_key(reposit
     assert key_of(repository, repository.head(), PYTHON) == key_of(repository, repository.head(), other)
 
 
+def test_a_check_without_a_retest_has_the_keys_of_before_there_were_any() -> None:
+    """Else an upgrade would run every check of every repository again. The digest was made by the version before."""
+    made = definition_digest(
+        Check(
+            CheckName("unit"),
+            "pytest {files}",
+            inputs=("src/**",),
+            env=(("A", "1"),),
+            tools=("python3 --version",),
+            junit="r.xml",
+        ),
+        {"python3 --version": "Python 3"},
+    )
+    assert made.hex() == "a9f61161feceb2036aad3d6468cbee704967d93cb51a2bc0e1c66e5b2bcc0b33"
+
+
 def test_the_order_of_variables_does_not_matter() -> None:
     one, two = (replace(PYTHON, env=env) for env in ((("A", "1"), ("B", "2")), (("B", "2"), ("A", "1"))))
     assert definition_digest(one, {}) == definition_digest(two, {})

@@ -40,6 +40,7 @@ def history(written: str) -> list[Result]:
         ("R(a) I/a G/a I G/a", [4]),  # what could not be run says nothing
         ("R(a,b) G/a G/a G/a", []),  # b was never run again
         ("R(a,b) G/a,b G/b,a", [2]),
+        ("R(a,b) G/a,b G/a G/a,b", [3]),
         ("R(a) R(b) G/a G/b G/a G/b G/a,b G/a,b", []),
         ("R(a) R(b) G/a,b G/a,b G/a,b", [4]),
         ("G/a G/a G/a", []),  # no whole run before them: it was pruned, or never was

@@ -158,6 +158,15 @@ def test_the_newest_green_result_in_time_spares_a_run(
 # --- the local store --------------------------------------------------------------------------------------------------
 
 
+def test_a_retest_that_is_green_spares_no_run_before_it_outweighs_what_was_red() -> None:
+    red = replace(result("r", outcome=Outcome.RED, at=100), failed=("t",))
+    first, second = (replace(result(name, at=at), tests=("t",)) for name, at in (("g", 200), ("h", 300)))
+    assert newest_green([red, first], 1000, None) is None
+    assert newest_green([first, second], 1000, None) is None
+    assert newest_green([red, first, second], 1000, None) == second
+    assert newest_green([red, first, second], 1000, max_age_s=600) is None
+
+
 def test_the_local_store_outlives_its_process(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "results.sqlite"
     with LocalResults(path) as store:

@@ -92,6 +92,13 @@ def test_the_same_reds_in_one_burst_do_not() -> None:
     assert step(reds=reds, chance=0.95) is Step.RETEST
 
 
+def test_what_counts_is_the_time_from_the_end_of_one_run_to_the_start_of_the_next() -> None:
+    slow = tuple(ran(Outcome.RED, 1000.0 * count, "t", took_s=999) for count in (1, 2, 3))
+    quick = tuple(red(1000.0 * count) for count in (1, 2, 3))
+    assert step(reds=quick) is Step.REFUSE
+    assert step(reds=slow) is Step.RETEST
+
+
 def test_a_wider_bound_refuses_sooner() -> None:
     assert step(reds=TWICE, bound=0.005) is Step.RETEST
     assert step(reds=TWICE, bound=0.2) is Step.REFUSE

@@ -64,6 +64,16 @@ def test_what_the_store_has_no_green_result_for_does_not_land(case: Case, known:
     assert case.trunk == case.base
 
 
+def test_a_retest_lands_nothing_before_it_outweighs_what_was_red(case: Case) -> None:
+    red = replace(GREEN, outcome=Outcome.RED, run=RunId("r0"), failed=("t",))
+    case.journal.append(results=[(red, ()), (replace(GREEN, tests=("t",)), ())])
+    assert "no green result of unit" in str(case.land())
+    assert case.trunk == case.base
+    case.journal.append(results=[(replace(GREEN, run=RunId("r2"), tests=("t",)), ())])
+    assert case.land() is None
+    assert case.trunk == case.commit
+
+
 def test_a_tree_or_commits_that_were_not_tested_do_not_land(case: Case) -> None:
     case.journal.append(results=[(GREEN, ())])
     assert "tree that was tested" in str(case.land(replace(case.merged, tree=Sha(case.bare.tree(case.base)))))
