@@ -1,8 +1,8 @@
 """Results that belong to changes, as in published queues: one run per change, on top of those it meddles with.
 
 What a run tests is told by its key: ``members|context``. members: the changes under test, one, or a batch. context: the
-changes that any of them meddles with, which were submitted before it and are in the tree, the landed ones included. The order
-of landing plays no part, so a change that landed ahead of an earlier one is tested as if it had come after it.
+changes that any of them meddles with, which were submitted before it and are in the tree, the landed ones included. The
+order of landing plays no part, so a change that landed ahead of an earlier one is tested as if it had come after it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,6 +29,7 @@ class _Known:
     landed_earlier: set[ChangeId] = field(default_factory=set)
     landed_later: set[ChangeId] = field(default_factory=set)
     foes: set[ChangeId] = field(default_factory=set)  # with which it breaks, though each is fine by itself
+    needs: dict[frozenset[ChangeId], Need] = field(default_factory=dict)  # by context, of it as the only member
 
 
 class ByChange:
@@ -57,6 +58,9 @@ class ByChange:
         known = self._known[change]
         return known.foes & (known.landed_earlier | known.landed_later)
 
+    def is_intermittent(self, change: ChangeId) -> bool:  # noqa: ARG002 - such are other queues
+        return False
+
     # --- what happens
 
     def arrive(self, arrival: Arrival) -> None:
@@ -81,6 +85,7 @@ class ByChange:
 
     def leave(self, change: ChangeId) -> None:
         """It has a verdict."""
+        self._known[change].needs.clear()
         self._waiting.discard(change)
         self._waiting_wide.discard(change)
         if not self._known[change].arrival.is_wide:
@@ -92,11 +97,15 @@ class ByChange:
         known = self._known[change]
         for other in known.later:
             self._known[other].landed_earlier.add(change)
+            self._known[other].needs.clear()  # no tree is without it any more
         for other in known.earlier:
             self._known[other].landed_later.add(change)
         # Whoever was to land ahead of a change that waits still meddles with those whose context it is part of.
         altered = known.later | known.earlier
         return altered.union(*(self._known[other].earlier for other in known.later if other not in self._waiting))
+
+    def mend(self) -> None:
+        """Nobody does: with a sound planner nothing bad lands in such a queue."""
 
     # --- needs
 
@@ -116,31 +125,46 @@ class ByChange:
     def _needs(self, tested: Sequence[ChangeId], tree: frozenset[ChangeId], together: int) -> tuple[Need, ...]:
         """tree: what is in it beside trunk. The last ``together`` of ``tested`` are tested by one run."""
         alone = tested if together == 1 else tested[: len(tested) - together]
-        needs = [self._need((change,), self._context(change, tree)) for change in alone]
+        needs = [self._need_alone(change, tree) for change in alone]
         if together > 1:
             members = tested[len(tested) - together :]
             contexts = frozenset[ChangeId]().union(*(self._context(change, tree) for change in members))
             needs.append(self._need(members, contexts.difference(members)))
         if any(self._known[change].landed_later for change in tested):
             bypassed = set[ChangeId]().union(*(self._known[change].landed_later for change in tested))
-            needs += [self._need((later,), self._context(later, tree)) for later in sorted(bypassed)]
+            needs += [self._need_alone(later, tree) for later in sorted(bypassed)]
         return tuple(needs)
 
-    def _context(self, change: ChangeId, tree: frozenset[ChangeId]) -> set[ChangeId]:
+    def _context(self, change: ChangeId, tree: frozenset[ChangeId]) -> frozenset[ChangeId]:
         known = self._known[change]
-        return known.landed_earlier | (known.earlier & tree)
+        return tree & known.earlier | known.landed_earlier
+
+    def _need_alone(self, change: ChangeId, tree: frozenset[ChangeId]) -> Need:
+        known = self._known[change]
+        context = tree & known.earlier | known.landed_earlier
+        need = known.needs.get(context)
+        if need is None:
+            need = known.needs[context] = self._need((change,), context)
+        return need
 
     def _need(self, members: Iterable[ChangeId], context: Iterable[ChangeId]) -> Need:
         return Need(BUILD, InputKey(f"{_words(members)}|{_words(context)}"))
 
     # --- runs
 
-    def run_s(self, key: InputKey, tests: Sequence[str]) -> float:
+    def run_s(self, key: InputKey, tests: Sequence[str]) -> float:  # noqa: ARG002 - no test has a name here
         members, _ = _read(key)
         longest_s = max(self.duration_s(change) for change in members)
         return longest_s * (1 + self._workload.batch_cost * (len(members) - 1))
 
-    def failures(self, key: InputKey, run: int, began: float, ended: float, tests: Sequence[str]) -> tuple[str, ...]:
+    def failures(
+        self,
+        key: InputKey,
+        run: int,  # noqa: ARG002 - the same each time
+        began: float,  # noqa: ARG002
+        ended: float,  # noqa: ARG002
+        tests: Sequence[str],  # noqa: ARG002
+    ) -> tuple[str, ...]:
         members, context = _read(key)
         tree = members | context
         is_red = any(not self.is_fine(change) or not self._known[change].foes.isdisjoint(tree) for change in tree)

@@ -4,36 +4,92 @@ other traits of the same seed as they were, and all policies meet the same queue
 import math
 import random
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
 
-from ci.model import CheckName, Sha
-from gate.model import Change, ChangeId, Forecast
+from ci.model import WHOLE_TREE, Check, CheckName, Sha
+from gate.model import Change, ChangeId, Forecast, Outlook
 from gate.simulate.workloads import Workload
 
 BEGIN = 1_000_000.0  # epoch seconds of the first moment: 0 means "never" in the facts of a queue
 HOUR_S = 3600.0
-COMPONENTS_TAKEN = (1, 1, 2, 3)  # how many components a change takes, each as likely: weights 2:1:1
+PLACES_TAKEN = (1, 1, 2, 3)  # how many components a change takes, or checks a folder: weights 2:1:1
+FOLDERS_TAKEN = (1, 2, 3, 4)  # how many folders a change touches
+TESTS_BROKEN_MEAN = 4.0  # how many tests of a suite a fault makes red, geometric
 PRIOR_CHANCE = 0.9  # what the constant predictor says of every change
 MAPE_OF_SIGMA = math.sqrt(2 / math.pi)  # mean absolute error of a small lognormal factor, for one of its sigma
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What makes a check red. odds: that a run of it is red by this. tests: those that fail; (): it names none."""
+
+    check: CheckName
+    tests: tuple[str, ...] = ()
+    odds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
-    """A change as the planner will see it, and the truth about it. duration_s: of one run for it."""
+    """A change as the planner will see it, and the truth about it.
+
+    duration_s: until all its checks have run, side by side. faults: what it breaks by itself, where checks have a content.
+    areas: the checks with a folder among those it touches, whether they declare their inputs or not.
+    """
 
     change: Change
     forecast: Forecast
     is_fine: bool
-    is_wide: bool
     duration_s: float
+    is_wide: bool = False
+    faults: tuple[Fault, ...] = ()
+    areas: frozenset[CheckName] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A check as it is in truth. folders: that it has as inputs."""
+
+    check: Check
+    duration_s: float
+    folders: frozenset[int] = frozenset({0})
 
 
 def arrivals(workload: Workload, seed: int) -> tuple[Arrival, ...]:
     """In order of submission; ids count from 1."""
-    return tuple(_arrivals_of_components(workload, seed))
+    if workload.is_per_change:
+        return tuple(_arrivals_of_components(workload, seed))
+    return tuple(_arrivals_of_folders(workload, seed, suites(workload, seed)))
+
+
+def suites(workload: Workload, seed: int) -> tuple[Suite, ...]:
+    """The checks of a repository. Of one with declared inputs, the same whether they are declared."""
+    if workload.preset != "W8":
+        retest = "retest {tests}" if workload.preset == "W5" else None
+        return (Suite(Check(CheckName("suite"), "true", retest=retest), workload.check * 60),)
+    owners, lengths = stream(seed, "owners"), stream(seed, "durations")
+    popularity = Zipf(workload.checks, workload.zipf)
+    inputs: dict[int, set[int]] = {number: set() for number in range(workload.checks)}
+    for folder in range(workload.folders):
+        for number in popularity.draw(owners, owners.choice(PLACES_TAKEN)):
+            inputs[number].add(folder)
+    found = []
+    for number, folders in inputs.items():
+        patterns = tuple(f"folder{folder}/" for folder in sorted(folders)) if workload.declared else WHOLE_TREE
+        check = Check(CheckName(f"check{number}"), "true", inputs=patterns)
+        found.append(Suite(check, draw_duration_s(workload, lengths), frozenset(folders)))
+    return tuple(found)
+
+
+def outlook(workload: Workload, seed: int, forecasts: Mapping[ChangeId, Forecast]) -> Outlook:
+    """What the planner is told of the queue. forecasts: of the changes that wait, kept up to date by whoever holds it."""
+    if workload.is_per_change:
+        return Outlook(forecasts, clash=workload.clash)
+    checks = suites(workload, seed)
+    flakes = {suite.check.name: workload.suite_flake for suite in checks if workload.suite_flake}
+    return Outlook(forecasts, {suite.check.name: suite.duration_s for suite in checks}, flakes, workload.clash)
 
 
 def uniform(seed: int, *names: object) -> float:
@@ -86,7 +142,7 @@ def _arrivals_of_components(workload: Workload, seed: int) -> Iterator[Arrival]:
     for number, at in enumerate(submission_times(workload, seed), 1):
         chance = draw_class(workload, classes)
         is_fine = luck.random() < chance
-        taken = popularity.draw(places, places.choice(COMPONENTS_TAKEN))
+        taken = popularity.draw(places, places.choice(PLACES_TAKEN))
         is_wide = wideness.random() < workload.wide
         duration_s = draw_duration_s(workload, lengths) * (workload.wide_factor if is_wide else 1.0)
         predicted_s = duration_s * math.exp(errors.gauss(0, workload.duration_error / MAPE_OF_SIGMA))
@@ -105,6 +161,70 @@ def _arrivals_of_components(workload: Workload, seed: int) -> Iterator[Arrival]:
             is_wide=is_wide,
             duration_s=duration_s,
         )
+
+
+def _arrivals_of_folders(workload: Workload, seed: int, checks: tuple[Suite, ...]) -> Iterator[Arrival]:
+    classes, luck, places, faults = (stream(seed, name) for name in ("classes", "luck", "folders", "faults"))
+    popularity = Zipf(workload.folders if workload.preset == "W8" else 1, workload.zipf)
+    everything = frozenset(suite.check.name for suite in checks)
+    failing = failures(workload, seed)
+    for number, at in enumerate(submission_times(workload, seed), 1):
+        if workload.preset == "W8":
+            chance = draw_class(workload, classes)
+            is_fine = luck.random() < chance
+        else:
+            chance, is_fine = 1 - workload.failure, not next(failing)
+        folders = popularity.draw(places, places.choice(FOLDERS_TAKEN))
+        touched = [suite for suite in checks if not folders.isdisjoint(suite.folders)]
+        broken = places.choice(touched) if touched else None
+        own = () if is_fine or broken is None else (draw_fault(workload, broken.check.name, faults),)
+        yield Arrival(
+            change=Change(
+                id=ChangeId(number),
+                revision=1,
+                head=Sha(f"head{number}"),
+                by=f"author{number % 50}",
+                submitted_at=at,
+                touches=frozenset(suite.check.name for suite in touched) if workload.declared else everything,
+            ),
+            forecast=Forecast(chance if workload.predictor == "class" else PRIOR_CHANCE),
+            is_fine=not own,
+            duration_s=max((suite.duration_s for suite in (touched if workload.declared else checks)), default=0.0),
+            faults=own,
+            areas=frozenset(suite.check.name for suite in touched),
+        )
+
+
+def failures(workload: Workload, seed: int) -> Iterator[bool]:
+    """Whether each change in turn breaks the check. Streaks: two states, as many failures in the mean as without them."""
+    dice = stream(seed, "luck")
+    share = workload.failure
+    if workload.pattern == "streaks":
+        mends = 1 / max(1.0, workload.streak)
+        breaks = mends * share / (1 - share)
+        is_failing = dice.random() < share
+        while True:
+            yield is_failing
+            is_failing = dice.random() >= mends if is_failing else dice.random() < breaks
+    number = 0
+    while True:
+        swing = workload.drift * math.sin(2 * math.pi * number / workload.period) if workload.pattern == "drift" else 0.0
+        yield dice.random() < share * (1 + swing)
+        number += 1
+
+
+def draw_fault(workload: Workload, check: CheckName, dice: random.Random) -> Fault:
+    if workload.preset != "W5":
+        return Fault(check)
+    is_intermittent = dice.random() < workload.intermittent
+    odds = dice.uniform(0.2, 0.8)
+    count = 1 if is_intermittent else 1 + int(dice.expovariate(1 / (TESTS_BROKEN_MEAN - 1)))
+    tests = dice.sample(range(workload.tests), min(count, workload.tests))
+    return Fault(check, tuple(test_name(test) for test in tests), odds if is_intermittent else 1.0)
+
+
+def test_name(number: int) -> str:
+    return f"tests/test_{number // 20}.py::test_{number}"
 
 
 def draw_class(workload: Workload, dice: random.Random) -> float:

@@ -1,6 +1,7 @@
 """Plays one workload with one policy on one seed, and says in numbers how it went."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist, fmean, stdev
@@ -8,10 +9,12 @@ from typing import Any
 
 from gate.model import Verdict
 from gate.policy import optimistic, worthwhile
+from gate.simulate.baselines import BASELINES
 from gate.simulate.by_change import ByChange
-from gate.simulate.draws import BEGIN, arrivals
+from gate.simulate.by_content import ByContent
+from gate.simulate.draws import BEGIN
 from gate.simulate.workloads import Workload
-from gate.simulate.world import History, Truth, World
+from gate.simulate.world import Contents, History, Run, Truth, World
 from gate.view import Policy
 
 PolicyMaker = Callable[[Truth], Policy]
@@ -22,8 +25,10 @@ class Record:
     """Measures of one policy on one seed. Only changes that were submitted after the warm-up count, and runs for these.
 
     p50_s, p95_s, p99_s: seconds from submission to landing. runs_per_change: started, aborted ones included, over decided
-    changes. aborted_share: of these runs. trunk_red_s: time during which trunk held what is not fine. plan_p99_ms: of one
-    plan, in real time; the only figure that is not the same on each run.
+    changes. aborted_share: of these runs. repeat_share: of their time, that of runs whose key had a result already.
+    rounds: runs that a change was part of until its verdict. last_verdict_s: since the first moment. trunk_red_s: time
+    during which trunk held what is not fine. let_through: landed faults that show in some runs only. pending_max: changes
+    in the longest queue. plan_p50_ms, plan_p99_ms: of one plan, in real time: all else is the same on each run.
     """
 
     policy: str
@@ -39,7 +44,11 @@ class Record:
     undecided: int
     false_refusals: int
     red_landings: int
+    let_through: int
     trunk_red_s: float
+    repeat_share: float
+    rounds_mean: float
+    rounds_p95: float | None
     last_verdict_s: float
     plans: int
     pending_max: int
@@ -51,12 +60,12 @@ class Record:
 
 def policies() -> dict[str, PolicyMaker]:
     """By name. A policy may remember what it saw, so every simulation makes a fresh one."""
-    return {"trunkgate": lambda _: worthwhile, "optimistic-first": lambda _: optimistic}
+    return {"trunkgate": lambda _: worthwhile, "optimistic-first": lambda _: optimistic, **BASELINES}
 
 
 def play(workload: Workload, seed: int, policy: str) -> Record:
-    contents = ByChange(workload, seed)
-    world = World(workload, arrivals(workload, seed), contents, policies()[policy](contents))
+    contents: Contents = ByChange(workload, seed) if workload.is_per_change else ByContent(workload, seed)
+    world = World(workload, seed, contents, policies()[policy](contents))
     return measure(world.play(), workload, seed, policy)
 
 
@@ -68,7 +77,9 @@ def measure(history: History, workload: Workload, seed: int, policy: str) -> Rec
         at - history.submitted_at[change] for change, (verdict, at) in decided.items() if verdict is Verdict.LANDED
     )
     runs = [run for run in history.runs if (run.changes[-1] in counted if run.changes else run.started_at >= counted_from)]
-    busy_s = sum((history.ended_at if run.ended_at is None else run.ended_at) - run.started_at for run in runs)
+    busy_s = sum(_busy_s(run, history) for run in runs)
+    part_in = Counter(change for run in history.runs for change in run.changes)
+    rounds = sorted(part_in[change] for change in decided)
     plans_s = sorted(history.plans_s)
     return Record(
         policy=policy,
@@ -84,7 +95,11 @@ def measure(history: History, workload: Workload, seed: int, policy: str) -> Rec
         undecided=len(counted) - len(decided),
         false_refusals=sum(change in counted for change in history.false_refusals),
         red_landings=len(history.red_landings),
-        trunk_red_s=0.0 if history.trunk_red_from is None else history.ended_at - history.trunk_red_from,
+        let_through=len(history.let_through),
+        trunk_red_s=history.trunk_red_s,
+        repeat_share=sum(_busy_s(run, history) for run in runs if run.is_repeat) / max(1.0, busy_s),
+        rounds_mean=sum(rounds) / max(1, len(rounds)),
+        rounds_p95=quantile(rounds, 0.95),
         last_verdict_s=max((at for _, at in decided.values()), default=BEGIN) - BEGIN,
         plans=len(plans_s),
         pending_max=max(history.pending, default=0),
@@ -92,6 +107,10 @@ def measure(history: History, workload: Workload, seed: int, policy: str) -> Rec
         plan_p99_ms=1000 * (quantile(plans_s, 0.99) or 0.0),
         preset=workload.preset,
     )
+
+
+def _busy_s(run: Run, history: History) -> float:
+    return (history.ended_at if run.ended_at is None else run.ended_at) - run.started_at
 
 
 def quantile(ascending: Sequence[float], share: float) -> float | None:

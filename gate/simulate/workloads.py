@@ -5,6 +5,7 @@ from typing import Any
 
 ALL = ("W1", "W2", "W3", "W5", "W8")
 CONTENT = ("W2", "W3", "W5", "W8")
+SUITE = ("W2", "W3", "W5")
 
 
 def _option(default: Any, what: str, of: tuple[str, ...] = ALL, choices: tuple[str, ...] = ()) -> Any:
@@ -29,28 +30,43 @@ class Workload:
     batch: int = _option(0, "the most changes that one run may test together; 0: as the odds say")
     max_false_refusals: float = _option(0.005, "the chance of a false refusal that is accepted")
     predictor: str = _option(
-        "class",
-        "what the planner is told of a change's chance: its class's, or one for all",
-        ALL,
-        ("class", "constant"),
+        "class", "what the planner is told of a change's chance: its class's, or one for all", ALL, ("class", "constant")
     )
     # what changes are like
     classes: str = _option("0.9:0.99,0.05:0.8,0.05:0.05", "share:chance of success, of each class of changes", ("W1", "W8"))
     clash: float = _option(0.034, "chance that two changes which meddle with each other break together")
     components: int = _option(4000, "components of the code", ("W1",))
-    zipf: float = _option(0.6, "exponent of how popular components or folders are", ("W1", "W8"))
+    zipf: float = _option(0.6, "exponent of how popular components, folders and checks are", ("W1", "W8"))
     wide: float = _option(0.004, "share of changes that meddle with every other", ("W1",))
     wide_factor: float = _option(1.3, "how many times as long a wide change takes", ("W1",))
-    median: float = _option(27.0, "minutes: median duration of a run", ("W1", "W8"))
+    median: float = _option(27.0, "minutes: median duration, of the run of a change (W1) or of a check (W8)", ("W1", "W8"))
     sigma: float = _option(0.5, "sigma of the lognormal duration", ("W1", "W8"))
     shortest: float = _option(4.0, "minutes: durations are clipped to at least this", ("W1", "W8"))
     longest: float = _option(120.0, "minutes: and to at most this", ("W1", "W8"))
     duration_error: float = _option(0.05, "mean absolute error of the predicted duration, as a share of it", ("W1",))
     batch_cost: float = _option(0.0, "how much longer a run takes for each change but one that it tests together", ("W1",))
-    # a check with a truth of its own
-    check: float = _option(10.0, "minutes that the check takes", ("W2", "W3", "W5"))
-    failure: float = _option(0.05, "share of changes that break a check", ("W2", "W3", "W5"))
-    suite_flake: float = _option(0.0, "chance that a run is red though nothing is wrong", ("W2", "W5"))
+    # one check that every change touches
+    check: float = _option(10.0, "minutes that the check takes", SUITE)
+    failure: float = _option(0.05, "share of changes that break it", SUITE)
+    pattern: str = _option("independent", "how failures follow each other", ("W3",), ("independent", "streaks", "drift"))
+    streak: float = _option(3.0, "mean length of a streak of failures (pattern streaks)", ("W3",))
+    drift: float = _option(0.8, "swing of the share of failures (pattern drift)", ("W3",))
+    period: int = _option(200, "changes until the share of failures is back where it was (pattern drift)", ("W3",))
+    # accidents
+    suite_flake: float = _option(0.0, "chance that a run of the whole check is red though nothing is wrong", ("W2", "W5"))
+    tests: int = _option(2000, "tests of the check, all named in its reports", ("W5",))
+    flaky: float = _option(0.16, "share of the tests that flake at all", ("W5",))
+    storm: float = _option(10.0, "how many times likelier accidents are during a storm", ("W5",))
+    storm_every: float = _option(120.0, "minutes from one storm to the next, in the mean", ("W5",))
+    storm_length: float = _option(3.0, "minutes that a storm lasts, in the mean", ("W5",))
+    intermittent: float = _option(0.05, "share of real faults that show in .2 to .8 of the runs only", ("W5",))
+    setup: float = _option(0.2, "minutes that a retest takes beside the time of its tests", ("W5",))
+    mended: float = _option(30.0, "minutes until somebody mends a trunk on which a fault has landed", CONTENT)
+    # many checks with declared inputs
+    checks: int = _option(60, "checks", ("W8",))
+    folders: int = _option(400, "folders of the repository", ("W8",))
+    declared: bool = _option(True, "whether checks declare their inputs; else each has the whole tree", ("W8",))
+    jitter: float = _option(0.1, "sigma of how long one check takes from run to run", ("W8",))
 
     def __post_init__(self) -> None:
         for share, chance in self.shares:
@@ -80,6 +96,9 @@ PARAMETERS = tuple(field for field in fields(Workload) if field.metadata)
 PRESETS: dict[str, Workload] = {
     "W1": Workload(),
     "W2": Workload("W2", rate=8.0, hours=48.0, workers=1, clash=0.0, check=5.0),
+    "W3": Workload("W3", burst=200, workers=1, clash=0.0, failure=0.05),
+    "W5": Workload("W5", rate=6.0, hours=96.0, workers=4, clash=0.0, failure=0.1, suite_flake=0.05),
+    "W8": Workload("W8", rate=30.0, hours=12.0, workers=60, median=5.0, sigma=0.8, shortest=0.5, longest=30.0),
 }
 
 

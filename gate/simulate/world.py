@@ -6,12 +6,14 @@ the truth, which only clairvoyant policies may ask for.
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Protocol
 
-from ci.model import Check, InputKey, Outcome, Result, RunId, Sha
+from ci.model import MOST_NAMED, Check, InputKey, Outcome, Result, RunId, Sha
+from ci.proof import proves
+from gate.findings import FindingBook
 from gate.model import (
     Assumption,
     Build,
@@ -26,7 +28,6 @@ from gate.model import (
     Merged,
     MergeOutcome,
     Need,
-    Outlook,
     Plan,
     Refuse,
     Running,
@@ -35,7 +36,7 @@ from gate.model import (
     Verdict,
 )
 from gate.plan import plan
-from gate.simulate.draws import BEGIN, HOUR_S, Arrival
+from gate.simulate.draws import BEGIN, HOUR_S, Arrival, arrivals, outlook
 from gate.simulate.workloads import Workload
 from gate.view import Policy
 
@@ -69,6 +70,8 @@ class Contents(Truth, Protocol):
     def run_s(self, key: InputKey, tests: Sequence[str]) -> float: ...
     def failures(self, key: InputKey, run: int, began: float, ended: float, tests: Sequence[str]) -> tuple[str, ...]: ...
     def also_green(self, key: InputKey) -> tuple[InputKey, ...]: ...
+    def is_intermittent(self, change: ChangeId) -> bool: ...
+    def mend(self) -> None: ...
 
 
 class Broken(AssertionError):  # noqa: N818 - a finding about the planner
@@ -88,6 +91,7 @@ class Run:
     ends_at: float
     ended_at: float | None = None
     is_aborted: bool = False
+    is_repeat: bool = False  # its key had a result already
 
 
 @dataclass(slots=True)
@@ -99,23 +103,25 @@ class History:
     runs: list[Run] = field(default_factory=list)
     false_refusals: list[ChangeId] = field(default_factory=list)
     red_landings: list[ChangeId] = field(default_factory=list)
+    let_through: list[ChangeId] = field(default_factory=list)  # of these, those whose fault shows in some runs only
+    trunk_red_s: float = 0.0
     plans_s: list[float] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)  # changes in the snapshot of each plan
-    trunk_red_from: float | None = None
     ended_at: float = BEGIN
 
 
 class World:
     """Plays one queue once."""
 
-    def __init__(self, workload: Workload, arrivals: Sequence[Arrival], contents: Contents, policy: Policy) -> None:
+    def __init__(self, workload: Workload, seed: int, contents: Contents, policy: Policy) -> None:
         self.history = History()
         self._workload = workload
-        self._arrivals = arrivals
+        self._arrivals = arrivals(workload, seed)
         self._contents = contents
         self._policy = policy
         self._now = BEGIN
         self._landings = 0
+        self._merged = 0
         self._trunk = Sha("trunk0")
         self._arrived = 0
         self._waiting: dict[ChangeId, Change] = {}
@@ -124,12 +130,17 @@ class World:
         self._ends: list[tuple[float, int, RunId]] = []
         self._attempts: dict[InputKey, int] = {}
         self._places: dict[ChangeId, int] = {}
+        self._red_from: float | None = None  # since when trunk holds a fault
+        self._passes: dict[InputKey, tuple[Result, ...]] = {}  # green retests that prove nothing yet
         self._look_again_at: float | None = None
         self._evidence: dict[InputKey, Evidence] = {}
         self._forecasts: dict[ChangeId, Forecast] = {}
-        self._outlook = Outlook(self._forecasts, clash=workload.clash)
+        self._outlook = outlook(workload, seed, self._forecasts)
         self._merges = _Merges(self._merge)
         self._trials = _Trials(contents)
+        self._see_trunk_green()
+        self._findings = FindingBook()
+        self._verdicts: dict[ChangeId, Verdict] = {}
 
     def play(self) -> History:
         last_arrival = self._arrivals[-1].change.submitted_at if self._arrivals else BEGIN
@@ -139,12 +150,14 @@ class World:
             self._take_in()
             self._turn()
         self.history.ended_at = self._now
+        if self._red_from is not None:
+            self.history.trunk_red_s += self._now - self._red_from
         return self.history
 
     # --- events
 
     def _next_moment(self) -> float | None:
-        moments = [] if self._look_again_at is None else [self._look_again_at]
+        moments = [moment for moment in (self._look_again_at, self._mended_at()) if moment is not None]
         if self._arrived < len(self._arrivals):
             moments.append(self._arrivals[self._arrived].change.submitted_at)
         elif not self._waiting:
@@ -155,7 +168,16 @@ class World:
             moments.append(self._ends[0][0])
         return min(moments, default=None)
 
+    def _mended_at(self) -> float | None:
+        """When somebody will have put right what is wrong with trunk. None: nothing is, or nobody does."""
+        if self._red_from is None or self._workload.is_per_change:
+            return None
+        return self._red_from + self._workload.mended * 60
+
     def _take_in(self) -> None:
+        mended_at = self._mended_at()
+        if mended_at is not None and mended_at <= self._now:
+            self._mend()
         while self._ends and self._ends[0][0] <= self._now:
             _, _, id_ = heapq.heappop(self._ends)
             if id_ in self._running:
@@ -181,20 +203,48 @@ class World:
         run.ended_at = self._now
         failed = self._contents.failures(run.key, run.attempt, run.started_at, self._now, run.tests)
         outcome = Outcome.RED if failed else Outcome.GREEN
+        self._findings.end(id_, outcome)
         named = tuple(name for name in failed if name != run.check.name)
-        result = Result(run.key, run.check.name, outcome, id_, run.started_at, self._now, failed=named[:50])
+        result = Result(
+            run.key, run.check.name, outcome, id_, run.started_at, self._now, failed=named[:MOST_NAMED], tests=run.tests
+        )
         self._learn(result)
         if outcome is Outcome.GREEN:
             for key in self._contents.also_green(run.key):
                 self._learn(replace(result, key=key))
 
     def _learn(self, result: Result) -> None:
+        """As gate/queue.py: a green retest counts as ci/proof.py says."""
         known = self._evidence.get(result.key, _NOTHING)
-        self._evidence[result.key] = (
-            Evidence(green=result, red=known.red)
-            if result.outcome is Outcome.GREEN
-            else Evidence(known.green, result, reds=(*known.reds, result))
-        )
+        if result.outcome is not Outcome.GREEN:
+            self._evidence[result.key] = Evidence(known.green, result, reds=(*known.reds, result))
+            return
+        passes = self._passes.get(result.key, ())
+        if proves(result, known.reds, passes):
+            self._evidence[result.key] = Evidence(green=result, red=known.red)
+            self._passes.pop(result.key, None)
+        else:
+            self._passes[result.key] = (*passes, result)
+
+    def _see_trunk_green(self) -> None:
+        """Trunk was tested, as a whole, by whoever put it where it is."""
+        for need in self._contents.trunk_needs():
+            if need.key not in self._evidence:
+                self._learn(Result(need.key, need.check.name, Outcome.GREEN, RunId("trunk"), self._now, self._now))
+
+    def _mend(self) -> None:
+        assert self._red_from is not None
+        self.history.trunk_red_s += self._now - self._red_from
+        self._red_from = None
+        self._contents.mend()
+        self._move_trunk()
+        self._trials.forget(self._waiting)
+        self._see_trunk_green()
+
+    def _move_trunk(self) -> None:
+        self._landings += 1
+        self._trunk = Sha(f"trunk{self._landings}")
+        self._merges.forget()
 
     # --- planning
 
@@ -222,6 +272,8 @@ class World:
             workers=self._workload.workers,
             outlook=self._outlook,
             places=self._places,
+            findings=self._findings.findings,
+            decided=self._verdicts,
             per_change=self._workload.is_per_change,
             max_false_refusals=self._workload.max_false_refusals,
             batch=self._workload.batch,
@@ -234,7 +286,8 @@ class World:
             return Merged(self._trunk, self._trunk, self._contents.trunk_needs())
         if any(change not in self._waiting for change, _ in candidate.entries):
             return None
-        commit = Sha(f"{self._trunk}+{'+'.join(str(change) for change, _ in candidate.entries)}")
+        self._merged += 1
+        commit = Sha(f"merge{self._merged}")
         return Merged(commit, commit, self._contents.needs_of(candidate))
 
     # --- decisions
@@ -270,13 +323,16 @@ class World:
             self._places.setdefault(change, len(self._places))
         ends_at = self._now + self._contents.run_s(start.key, start.tests)
         run = Run(start.key, start.check, changes, start.tests, attempt, self._now, ends_at)
+        run.is_repeat = start.key in self._evidence
         self.history.runs.append(run)
         id_ = RunId(f"r{len(self.history.runs)}")
+        self._findings.begin(id_, start.check.name, changes)
         self._running[id_] = (Running(id_, start.check.name, start.key, self._now, changes), run)
         heapq.heappush(self._ends, (ends_at, len(self.history.runs), id_))
 
     def _cancel(self, id_: RunId) -> None:
         _, run = self._running.pop(id_)
+        self._findings.end(id_, None)
         run.ended_at = self._now
         run.is_aborted = True
 
@@ -301,13 +357,13 @@ class World:
         for change, _ in candidate.entries:
             if not self._contents.is_fine(change) or self._contents.foes_on_trunk(change):
                 self.history.red_landings.append(change)
-                self.history.trunk_red_from = self.history.trunk_red_from or self._now
+                if self._contents.is_intermittent(change):
+                    self.history.let_through.append(change)
+                self._red_from = self._now if self._red_from is None else self._red_from
             altered |= self._contents.land(change)
             self._decide(change, Verdict.LANDED)
-        self._landings += 1
-        self._trunk = Sha(f"trunk{self._landings}")
         self._changes = tuple(self._waiting.values())
-        self._merges.forget()
+        self._move_trunk()
         self._trials.forget(altered)
 
     def _decide(self, change: ChangeId, verdict: Verdict) -> None:
@@ -315,6 +371,8 @@ class World:
         del self._forecasts[change]
         self._trials.remove(change)
         self._contents.leave(change)
+        self._findings.forget([change])
+        self._verdicts[change] = verdict
         self.history.decided[change] = (verdict, self._now)
 
 
@@ -402,7 +460,7 @@ class _Trials(dict[ChangeId, Mapping[Assumption, tuple[Need, ...]]]):
     def remove(self, change: ChangeId) -> None:
         del self[change]
 
-    def forget(self, changes: set[ChangeId]) -> None:
+    def forget(self, changes: Iterable[ChangeId]) -> None:
         for change in changes:
             found = self.get(change)
             if isinstance(found, _TrialsOf):
