@@ -8,8 +8,8 @@ share one, when a red is believed. It proves nothing, and nothing lands by it.
 A change is fine when every check that it touches is green with it on a green trunk. The chance is a logistic regression over
 a few features, learned as one does with a normal prior for each weight (assumed density filtering): the priors make the
 first day sensible, and a little noise per verdict lets the weights follow a team that alters. The features rest on rates
-with beta priors: of each check, of each author, of late. Results of the revision itself are left out of its chance: the
-planner has them, and would count them twice.
+with priors of their own: of each check, of each author, of late. Results of the revision itself are left out of its chance:
+the planner has them, and would count them twice.
 """
 
 from collections import deque
@@ -49,14 +49,14 @@ CERTAIN = 0.999  # no chance is beyond it, or below 1 - it
 
 # How many observations each prior is worth, and over how many a rate forgets.
 PRIOR, MEMORY = 20.0, 300.0  # of a check
-AUTHOR_PRIOR, AUTHOR_MEMORY = 8.0, 100.0
-LATE_PRIOR, LATE_MEMORY = 10.0, 40.0  # of late, whoever it was
-ALL_PRIOR, ALL_MEMORY = 20.0, 1_000.0
+AUTHOR_PRIOR, AUTHOR_MEMORY = 1.0, 100.0  # the prior in refusals, as many as expected
+LATE_PRIOR, LATE_MEMORY = 1.0, 40.0  # of late, whoever it was; likewise
 CLASH_PRIOR, CLASH_MEMORY = 100.0, 3_000.0
 DURATION_SHARE = 0.1  # of a run in the mean of logarithms, once ten are known
 DURATION_STEP = log(4)  # one odd run moves the mean as if it had been so much longer or shorter, not more
 DURATION_FROM = 3  # runs that have to be known before one can be odd
 
+DEGREE_MOST = 2.0
 DRIFT = 1e-4  # added to the variance of each weight with each verdict
 COMPANY = 64  # newest landings that a red change may have broken together with
 REFRESH_SHARE = 0.1  # forecasts of all that wait are made anew when so much more has been learned, …
@@ -93,9 +93,8 @@ class Odds:
         self._flakes = Flakes()
         self._model = _Regression()
         self._checks: dict[CheckName, _Rate] = {}
-        self._authors: dict[str, _Rate] = {}
-        self._all = _Rate(1 - CHANCE, ALL_PRIOR, ALL_MEMORY)
-        self._late = _Rate(1 - CHANCE, LATE_PRIOR, LATE_MEMORY)
+        self._authors: dict[str, _Excess] = {}
+        self._late = _Excess(LATE_PRIOR, LATE_MEMORY)
         self._clash = _Rate(CLASH, CLASH_PRIOR, CLASH_MEMORY)
         self._durations: dict[CheckName, _Duration] = {}
         self._stories: dict[ChangeId, _Story] = {}
@@ -157,13 +156,14 @@ class Odds:
         author = self._authors.get(story.by)
         return (
             1.0,
-            log((fsum(rates) if rates else 2 * CHECK_FAILS) / (2 * CHECK_FAILS)),
+            log(fsum(rates) / len(rates) / CHECK_FAILS) if rates else 0.0,
+            log(len(rates) / 2) if rates else 0.0,
             0.0 if traits.files is None else (log2(1 + traits.files) - 2) / 2,
             0.0 if traits.lines is None else (log2(1 + traits.lines) - 6) / 3,
-            0.0 if author is None else _clipped(_log_odds(author.mean) - _log_odds(self._all.mean)),
+            0.0 if author is None else author.degree,
             min(3.0, story.refusals),
             {None: 0.0, True: 1.0, False: -1.0}[traits.is_green_here],
-            _clipped(_log_odds(self._late.mean) - _log_odds(self._all.mean)),
+            self._late.degree,
         )
 
     def _check_rate(self, check: CheckName) -> float:
@@ -343,12 +343,12 @@ class Odds:
         """fine: 1 it was, 0 it was not. checks: the same for each of those that had their say."""
         if not checks:
             return
-        self._model.learn(self._features(story, story.traits), fine)
-        self._all.add(1 - fine)
-        self._late.add(1 - fine)
-        author = self._authors.pop(story.by, None) or _Rate(self._all.mean, AUTHOR_PRIOR, AUTHOR_MEMORY)
-        author.add(1 - fine)
+        features = self._features(story, story.traits)
+        author = self._authors.pop(story.by, None) or _Excess(AUTHOR_PRIOR, AUTHOR_MEMORY)
+        author.add(1 - fine, 1 - self._model.chance(_without(features, AUTHOR)))
         self._authors[story.by] = author
+        self._late.add(1 - fine, 1 - self._model.chance(_without(features, LATE)))
+        self._model.learn(features, fine)
         _drop_oldest(self._authors, MOST_AUTHORS)
         for check, was_fine in checks.items():
             rate = self._checks.pop(check, None) or _Rate(CHECK_FAILS, PRIOR, MEMORY)
@@ -459,17 +459,41 @@ class _Rate:
         self._total = self._total * kept + count
 
 
+class _Excess:
+    """How many refusals there were against how many all else made likely; it forgets as a rate does."""
+
+    __slots__ = ("_bad", "_expected", "_memory", "_prior")
+
+    def __init__(self, prior: float, memory: float) -> None:
+        self._bad = self._expected = 0.0
+        self._prior = prior
+        self._memory = memory
+
+    @property
+    def degree(self) -> float:
+        """0: as many as expected; above it more. Between -DEGREE_MOST and DEGREE_MOST, in logarithms."""
+        ratio = (self._bad + self._prior) / (self._expected + self._prior)
+        return min(DEGREE_MOST, max(-DEGREE_MOST, log(ratio)))
+
+    def add(self, bad: float, expected: float) -> None:
+        kept = 1 - 1 / self._memory
+        self._bad = self._bad * kept + bad
+        self._expected = self._expected * kept + expected
+
+
 # Mean and standard deviation of each weight on the first day.
 PRIORS = (
     (log(CHANCE / (1 - CHANCE)), 0.7),  # of a change like any other
-    (-0.5, 0.3),  # how often its checks are red for those who touch them
+    (-0.9, 0.3),  # how often its checks are red for those who touch them
+    (-0.4, 0.3),  # how many they are
     (-0.3, 0.2),  # files
     (-0.15, 0.2),  # lines
-    (-0.6, 0.3),  # its author's share of refusals
+    (-0.7, 0.3),  # how much more its author's changes were refused than could be expected
     (-0.4, 0.3),  # revisions of it that were red
     (0.6, 0.4),  # what its author's own results say
-    (-0.4, 0.3),  # the share of refusals of late
+    (-0.4, 0.3),  # how much more was refused of late than could be expected
 )
+AUTHOR, LATE = 5, 8  # their places
 
 
 class _Regression:
@@ -509,16 +533,12 @@ def _traits(change: Change, lines: int | None = None, is_green_here: bool | None
     return Traits(len(change.paths), lines, change.touches, is_green_here)
 
 
+def _without(features: Sequence[float], place: int) -> tuple[float, ...]:
+    return (*features[:place], 0.0, *features[place + 1 :])
+
+
 def _logistic(value: float) -> float:
     return 1 / (1 + exp(-value)) if value > -700 else 0.0
-
-
-def _log_odds(chance: float) -> float:
-    return log(chance / (1 - chance))
-
-
-def _clipped(value: float) -> float:
-    return min(2.0, max(-2.0, value))
 
 
 def _drop_oldest(known: dict[K, V], most: int) -> None:
