@@ -381,6 +381,7 @@ class Gate:
             merges=self._queue.merges,
             trials=self._queue.trials,
             places=self._queue.places,
+            findings=self._queue.findings,
             built=self._queue.built,
             evidence=self._queue.evidence,
             running=tuple(Running(run.run, run.check, run.key, run.at, run.changes) for run in queued),

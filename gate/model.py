@@ -432,6 +432,19 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What runs that ended have told of a change, see gate/findings.py.
+
+    green: checks that were green with it as the last change of a candidate. clean_with: the others in these candidates.
+    red_with: the others in the candidates that were red, as far back as is remembered.
+    """
+
+    green: frozenset[CheckName] = frozenset()
+    clean_with: frozenset[ChangeId] = frozenset()
+    red_with: tuple[frozenset[ChangeId], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """What is expected of the queue. A change or check that is missing is as the defaults say.
 
@@ -478,6 +491,7 @@ class Snapshot:
     every_commit: bool = False
     workers: int = 2
     outlook: Outlook = field(default_factory=Outlook)
+    findings: Mapping[ChangeId, Finding] = field(default_factory=dict)
     places: Mapping[ChangeId, int] = field(default_factory=dict)
     per_change: bool = False
     max_false_refusals: float = 0.005

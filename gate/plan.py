@@ -68,7 +68,7 @@ class _Draft:
     builds: dict[Candidate, None] = field(default_factory=dict)
     wants: dict[InputKey, Start] = field(default_factory=dict)
     worth: dict[InputKey, float] = field(default_factory=dict)  # of what is wanted
-    unstarted: int = 0  # of these, how many do not run
+    unstarted: int = 0  # of these, how many do not run, and may be started
     unsure: set[ChangeId] = field(default_factory=set)  # whose runs cannot be told from useless ones before a merge
     ready: dict[ChangeId, Proposal] = field(default_factory=dict)
     landing: Land | None = None
@@ -373,10 +373,11 @@ class _Draft:
                 self._want(need, proposal.candidate, f"change {proposal.change.id}", proposal.worth)
 
     def _want(self, need: Need, candidate: Candidate, because: str, worth: float = 0.0) -> None:
-        if need.key not in self.wants:
-            self.unstarted += need.key not in self.view.running
-        elif worth <= self.worth[need.key]:
+        before = self.worth.get(need.key)
+        if before is not None and worth <= before:
             return
+        if worth >= 0 and (before is None or before < 0) and need.key not in self.view.running:
+            self.unstarted += 1
         self.wants[need.key] = Start(need.check, need.key, candidate, because)
         self.worth[need.key] = worth
 

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from math import log
 
 from ci.model import CheckName
-from gate.model import Candidate, Change, ChangeId, Entry, Forecast, Need, Outlook, Unmerged
+from gate.model import Candidate, Change, ChangeId, Entry, Finding, Forecast, Need, Outlook, Unmerged, Verdict
 from gate.view import Proposal, Standing, View
 
 START_CHANCE = 0.05  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
@@ -28,7 +28,10 @@ AGING_S = 1800.0  # every further half hour of waiting counts as much as being w
 STICKS = 1.2  # a run is worth so many times what it would be as a new one: stopping it must pay
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 
+BROAD = 64  # names of a change, from which on it is looked at by itself and not entered under each
+
 _DEFAULT = Forecast()
+_NOTHING = Finding()
 
 
 def worthwhile(view: View) -> Iterator[Proposal]:
@@ -83,6 +86,7 @@ class _Board:
         self.undecided = 0
         self.ready = 0
         self._by_name: dict[str, int] = {}
+        self._broad: list[tuple[frozenset[str], int]] = []
         self._position: dict[ChangeId, int] = {}
         self._segments: dict[frozenset[CheckName], list[_Member]] = {}  # since the last green one of each line
         for change in self._ordered():
@@ -121,8 +125,12 @@ class _Board:
         if not change.may_run or self.view.hopelessness(change):
             return
         direct = 0
-        for name in change.names:
-            direct |= self._by_name.get(name, 0)
+        names, by_name = change.names, self._by_name
+        for name in names if len(names) <= len(by_name) else names & by_name.keys():
+            direct |= by_name.get(name, 0)
+        for others, bit in self._broad:
+            if not others.isdisjoint(names):
+                direct |= bit
         for needed in change.depends:
             position = self._position.get(needed)
             if position is not None:
@@ -146,8 +154,11 @@ class _Board:
         self._position[change.id] = position
         if member.state is _State.OUT or (member.lands <= 0.0 and member.suspected == 0.0):
             return  # those behind are tested without it
-        for name in change.names:
-            self._by_name[name] = self._by_name.get(name, 0) | member.bit
+        if len(names) > BROAD:
+            self._broad.append((names, member.bit))
+        else:
+            for name in names:
+                by_name[name] = by_name.get(name, 0) | member.bit
         if member.settles and member.state is _State.GREEN:
             self._make_ready(member)
         else:
@@ -188,6 +199,9 @@ class _Board:
         near = 0
         for path in change.paths:
             near |= self._by_name.get(f"\0{path}", 0)
+        for others, bit in self._broad:
+            if not others.isdisjoint(f"\0{path}" for path in change.paths):
+                near |= bit
         for needed in change.depends:
             near |= 1 << self._position[needed] if needed in self._position else 0
         member.stands_on = near & member.assumed
@@ -203,9 +217,9 @@ class _Board:
         """What is known of the change on its likeliest past, and what follows for those behind."""
         change, now = member.change, self.view.now
         forecast = self.outlook.forecasts.get(change.id, _DEFAULT)
-        own = forecast.chance * (1.0 - self.outlook.clash) ** member.assumed.bit_count()
+        member.lands = self._chance_to_land(member, forecast.chance)
         if member.path == 0.0:
-            member.state, member.lands = _State.FAR, own
+            member.state = _State.FAR
             member.lands_at = float("inf")
             return
         member.candidate = self.candidate(member.assumed, change)
@@ -214,23 +228,45 @@ class _Board:
         undecided = member.assumed & self.undecided
         member.ends_at = now + longest_s
         member.lands_at = max([member.ends_at, *(self.members[at].lands_at for at in _positions(undecided))])
+        member.settles = self._is_closed(member)
         match member.state:
             case _State.GREEN:
-                member.lands = member.path + (1.0 - member.path) * (1.0 - self.outlook.clash) ** member.direct.bit_count()
-                member.settles = self._is_closed(member)
                 self._segments[change.touches] = []
             case _State.RED:
-                guilty = member.path * (1.0 - own)
-                on_path = guilty / (guilty + 1.0 - member.path) if guilty < 1.0 else 1.0
-                member.lands = (1.0 - on_path) * forecast.chance if undecided or member.direct & self.undecided else 0.0
-                member.settles = self._is_closed(member)
+                if not member.direct & self.undecided:
+                    member.lands = 0.0
                 self._suspect(member)
             case _State.OUT:
-                member.settles = self._is_closed(member)
+                member.lands = 0.0
             case _:
-                member.lands = own
-                member.settles = self._is_closed(member)
                 self._segments.setdefault(change.touches, []).append(member)
+
+    def _chance_to_land(self, member: _Member, chance: float) -> float:
+        """That the change is fine, and breaks nothing with those ahead that land; by Bayes' rule after each red run of it."""
+        clash = self.outlook.clash
+        found = self.view.snapshot.findings.get(member.change.id, _NOTHING)
+        if found.green:
+            share = len(found.green & member.change.touches) / max(1, len(member.change.touches))
+            chance **= 1.0 - (1.0 if self.view.snapshot.per_change else share)
+        least = chance
+        for others in found.red_with:
+            all_land = all_fine = 1.0
+            for id_ in others:
+                lands = self._lands(id_)
+                all_land *= lands
+                all_fine *= lands * (1.0 - clash)
+            least = min(least, chance * (1.0 - all_land) / max(1e-6, 1.0 - chance * all_fine))
+        for at in _positions(member.direct):
+            other = self.members[at]
+            if other.change.id not in found.clean_with:
+                least *= 1.0 - clash * other.lands
+        return max(1e-3, least)
+
+    def _lands(self, change: ChangeId) -> float:
+        position = self._position.get(change)
+        if position is not None:
+            return self.members[position].lands
+        return 1.0 if self.view.snapshot.decided.get(change) is Verdict.LANDED else 0.0
 
     def _suspect(self, member: _Member) -> None:
         """A batch is red: one of those since the last green one is at fault, and the unlikeliest to be fine is suspected."""

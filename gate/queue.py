@@ -3,7 +3,7 @@
 It decides nothing and owns no fact: all of it is read from Git and the journal, and is read again after a restart.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from gate import merge, text
 from gate.candidates import Candidates, Material
 from gate.changes import Changes
 from gate.config import Config
+from gate.findings import FindingBook
 from gate.journal import Journal
 from gate.model import (
     ApprovalGiven,
@@ -26,6 +27,7 @@ from gate.model import (
     Entry,
     Event,
     Evidence,
+    Finding,
     Landed,
     LandingStarted,
     Merged,
@@ -65,6 +67,7 @@ class Queue:
         self._described: dict[Entry, Change] = {}
         self._newest: dict[ChangeId, Change] = {}  # as it was described last, also when that is to be done anew
         self._book = TrialBook()
+        self._findings = FindingBook()
         self._users: dict[InputKey, set[ChangeId]] = {}
         self._trunk: Sha | None = None
 
@@ -77,20 +80,27 @@ class Queue:
                 self._read_past(item, state)
                 self.built.pop(item.change, None)
                 self._book.forget(item.change)
+                self._findings.forget([item.change])
                 if item.revision > 1:
                     self._described.clear()  # changes that are stacked on it see it too
             case ApprovalGiven(change=change) | RetryRequested(change=change):
                 self._described = {entry: known for entry, known in self._described.items() if entry[0] != change}
             case ChangeRefused(change=change):
+                self._findings.forget([change])
                 self.built.pop(change, None)  # its trials stay: somebody may want it tried again
             case ChangeWithdrawn(change=change):
+                self._findings.forget([change])
                 self.built.pop(change, None)
                 if change not in state.waiting:
                     self._book.forget(change)
             case RunStarted(changes=changes):
+                self._findings.begin(event.run, event.check, changes)
                 for change in changes:
                     self.places.setdefault(change, len(self.places))
+            case RunFinished(result=None):
+                self._findings.end(event.run, None)
             case RunFinished(result=Result() as result):
+                self._findings.end(event.run, result.outcome)
                 if result.key in self.evidence:
                     self.evidence[result.key] = _with(self.evidence[result.key], result)
             case Landed() if state.trunk != self._trunk:
@@ -143,6 +153,10 @@ class Queue:
     @property
     def trials(self) -> Trials:
         return self._book.trials
+
+    @property
+    def findings(self) -> Mapping[ChangeId, Finding]:
+        return self._findings.findings
 
     def forget_policy(self, trunk: Sha) -> None:
         """Another gate.toml: other checks, other needs, other approvals.
@@ -216,6 +230,7 @@ class Queue:
         return Material(submissions, stacked, paths)
 
     def _move_trials(self, state: State) -> None:
+        self._findings.forget(change for change, _ in state.landings[-1][1].changes)
         landed = [self._newest.get(change) for change, _ in state.landings[-1][1].changes]
         changes = [change for change in landed if change is not None]
         if len(changes) < len(landed):

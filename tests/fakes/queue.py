@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunId, Sha
+from gate.findings import FindingBook
 from gate.model import (
     ApprovalGiven,
     Build,
@@ -26,6 +27,7 @@ from gate.model import (
     Entry,
     Event,
     Evidence,
+    Finding,
     Hold,
     Land,
     Landed,
@@ -261,6 +263,7 @@ class World:
             changes=tuple(self._describe(submission) for submission in self.state.waiting.values()),
             merges=dict(self.merges),
             places=self._places(),
+            findings=self._findings(),
             trials={change: dict(assumed) for change, assumed in self.book.trials.items()},
             built=dict(self.built),
             evidence={key: _evidence(results) for key, results in self.store.items()},
@@ -323,6 +326,20 @@ class World:
                 rechecks += 1
                 self.now = max(self.now, made.look_again_at)
         raise Wrong(f"it never comes to rest: {made}")
+
+    def _findings(self) -> dict[ChangeId, Finding]:
+        book = FindingBook()
+        for event in self.events:
+            match event:
+                case RunStarted():
+                    book.begin(event.run, event.check, event.changes)
+                case RunFinished():
+                    book.end(event.run, event.result.outcome if event.result else None)
+                case ChangeSubmitted(submission=item):
+                    book.forget([item.change])
+                case _:
+                    pass
+        return dict(book.findings)
 
     def _places(self) -> dict[ChangeId, int]:
         places: dict[ChangeId, int] = {}
