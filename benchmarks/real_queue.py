@@ -50,7 +50,7 @@ from gate.model import (  # noqa: E402
 )
 from gate.state import State, fold  # noqa: E402
 
-PATIENCE_S = 300.0  # without any new verdict, before a queue is called stuck
+PATIENCE_S = 90.0  # without any new verdict, before a queue is called stuck; far longer than all checks of one change take
 LOOK_EVERY_S = 0.05
 AUTHORS = tuple(f"dev-{number}" for number in range(8))
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
