@@ -4,13 +4,13 @@ other traits of the same seed as they were, and all policies meet the same queue
 import math
 import random
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
 
 from ci.model import WHOLE_TREE, Check, CheckName, Sha
-from gate.model import Change, ChangeId, Forecast, Outlook
+from gate.model import Change, ChangeId, Forecast
 from gate.simulate.workloads import Workload
 
 BEGIN = 1_000_000.0  # epoch seconds of the first moment: 0 means "never" in the facts of a queue
@@ -81,15 +81,6 @@ def suites(workload: Workload, seed: int) -> tuple[Suite, ...]:
         check = Check(CheckName(f"check{number}"), "true", inputs=patterns)
         found.append(Suite(check, draw_duration_s(workload, lengths), frozenset(folders)))
     return tuple(found)
-
-
-def outlook(workload: Workload, seed: int, forecasts: Mapping[ChangeId, Forecast]) -> Outlook:
-    """What the planner is told of the queue. forecasts: of the changes that wait, kept up to date by whoever holds it."""
-    if workload.is_per_change:
-        return Outlook(forecasts, clash=workload.clash)
-    checks = suites(workload, seed)
-    flakes = {suite.check.name: workload.suite_flake for suite in checks if workload.suite_flake}
-    return Outlook(forecasts, {suite.check.name: suite.duration_s for suite in checks}, flakes, workload.clash)
 
 
 def uniform(seed: int, *names: object) -> float:

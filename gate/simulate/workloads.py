@@ -30,7 +30,10 @@ class Workload:
     batch: int = _option(0, "the most changes that one run may test together; 0: as the odds say")
     max_false_refusals: float = _option(0.005, "the chance of a false refusal that is accepted")
     predictor: str = _option(
-        "class", "what the planner is told of a change's chance: its class's, or one for all", ALL, ("class", "constant")
+        "class",
+        "what the planner is told of a change's chance: its class's, one for all, or what gate/odds.py learns meanwhile",
+        ALL,
+        ("class", "constant", "learned"),
     )
     # what changes are like
     classes: str = _option("0.9:0.99,0.05:0.8,0.05:0.05", "share:chance of success, of each class of changes", ("W1", "W8"))
@@ -69,6 +72,8 @@ class Workload:
     jitter: float = _option(0.1, "sigma of how long one check takes from run to run", ("W8",))
 
     def __post_init__(self) -> None:
+        if self.predictor == "learned" and self.is_per_change:
+            raise ValueError("predictor=learned: nothing can be learned of changes whose only trait is what they touch")
         for share, chance in self.shares:
             if not (0 <= share <= 1 and 0 <= chance <= 1):
                 raise ValueError(f"classes: {self.classes!r}: shares and chances are between 0 and 1")

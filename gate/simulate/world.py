@@ -22,7 +22,6 @@ from gate.model import (
     Change,
     ChangeId,
     Evidence,
-    Forecast,
     Hold,
     Land,
     Merged,
@@ -36,7 +35,8 @@ from gate.model import (
     Verdict,
 )
 from gate.plan import plan
-from gate.simulate.draws import BEGIN, HOUR_S, Arrival, arrivals, outlook
+from gate.simulate.draws import BEGIN, HOUR_S, Arrival, arrivals
+from gate.simulate.foresight import foresight
 from gate.simulate.workloads import Workload
 from gate.view import Policy
 
@@ -134,8 +134,7 @@ class World:
         self._passes: dict[InputKey, tuple[Result, ...]] = {}  # green retests that prove nothing yet
         self._look_again_at: float | None = None
         self._evidence: dict[InputKey, Evidence] = {}
-        self._forecasts: dict[ChangeId, Forecast] = {}
-        self._outlook = outlook(workload, seed, self._forecasts)
+        self._foresight = foresight(workload, seed)
         self._merges = _Merges(self._merge)
         self._trials = _Trials(contents)
         self._see_trunk_green()
@@ -194,7 +193,7 @@ class World:
         change = arrival.change
         self._contents.arrive(arrival)
         self._waiting[change.id] = change
-        self._forecasts[change.id] = arrival.forecast
+        self._foresight.submit(arrival)
         self._trials.add(change.id)
         self.history.submitted_at[change.id] = change.submitted_at
 
@@ -208,6 +207,7 @@ class World:
         result = Result(
             run.key, run.check.name, outcome, id_, run.started_at, self._now, failed=named[:MOST_NAMED], tests=run.tests
         )
+        self._foresight.finish(id_, result, self._now)
         self._learn(result)
         if outcome is Outcome.GREEN:
             for key in self._contents.also_green(run.key):
@@ -270,7 +270,7 @@ class World:
             evidence=self._evidence,
             running=tuple(running for running, _ in self._running.values()),
             workers=self._workload.workers,
-            outlook=self._outlook,
+            outlook=self._foresight.outlook(),
             places=self._places,
             findings=self._findings.findings,
             decided=self._verdicts,
@@ -327,12 +327,14 @@ class World:
         self.history.runs.append(run)
         id_ = RunId(f"r{len(self.history.runs)}")
         self._findings.begin(id_, start.check.name, changes)
+        self._foresight.start(id_, start.check.name, changes, self._now)
         self._running[id_] = (Running(id_, start.check.name, start.key, self._now, changes), run)
         heapq.heappush(self._ends, (ends_at, len(self.history.runs), id_))
 
     def _cancel(self, id_: RunId) -> None:
         _, run = self._running.pop(id_)
         self._findings.end(id_, None)
+        self._foresight.finish(id_, None, self._now)
         run.ended_at = self._now
         run.is_aborted = True
 
@@ -343,6 +345,7 @@ class World:
         if self._contents.is_fine(change) and not self._contents.foes_on_trunk(change):
             self.history.false_refusals.append(change)
         self._decide(change, Verdict.REFUSED)
+        self._foresight.refuse((change, refusal.revision), refusal.reasons, self._now)
         self._changes = tuple(self._waiting.values())
 
     def _land(self, candidate: Candidate) -> None:
@@ -362,13 +365,13 @@ class World:
                 self._red_from = self._now if self._red_from is None else self._red_from
             altered |= self._contents.land(change)
             self._decide(change, Verdict.LANDED)
+        self._foresight.land(candidate.entries, self._now)
         self._changes = tuple(self._waiting.values())
         self._move_trunk()
         self._trials.forget(altered)
 
     def _decide(self, change: ChangeId, verdict: Verdict) -> None:
         del self._waiting[change]
-        del self._forecasts[change]
         self._trials.remove(change)
         self._contents.leave(change)
         self._findings.forget([change])
