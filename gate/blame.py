@@ -9,7 +9,8 @@ The model, with its sources in docs/decisions/0006-retests.md:
 - An accident comes as often as the check is red for nothing (``flakes`` in gate/odds.py). That the same tests fail again by
   accident is as likely as that they did at all, and likelier the sooner after the last time, for accidents come in bursts:
   right after a failure, half of the repetitions say nothing; a minute later a fifth, four minutes later one in a hundred.
-- A check that was green without the change speaks for trunk: what is wrong there can then be wrong now and then only.
+- A check that was green without the change speaks for trunk: what is wrong there can then be wrong now and then only. Where
+  that is left as an excuse, the failed tests are run without the change, too.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ INTERMITTENT = 0.05  # share of the real faults that do not show in every run (w
 SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)  # of the runs that such a fault shows in, each as likely (the same)
 MACHINE = 0.28  # share of the accidents that are the machine's (flaky tests of 22,352 Python projects)
 SICK_MACHINE = 10.0  # times likelier are these where the check could not be run at all meanwhile
-LEAST_CHANCE = 0.001  # nobody is known to be innocent, or guilty, before anything has run
+LEAST_CHANCE = 0.005  # nobody is known to be innocent, or guilty, before anything has run
 MOST_FLAKE = 0.9  # beyond it, red and green say nothing
 
 
@@ -53,6 +54,7 @@ class Case:
     chance: that the change breaks nothing, see Forecast. ahead: the same of each undecided change ahead in the candidate.
     clash: see Outlook.
     control: the newest result of the same check without the change, whole and believed to be of now; None: not known.
+    control_passes: retests without the change that were green, after it.
     flake: that a run of the check is red for nothing. test_flakes: the same per test, where known.
     """
 
@@ -64,6 +66,7 @@ class Case:
     ahead: tuple[float, ...] = ()
     clash: float = 0.03
     control: Result | None = None
+    control_passes: tuple[Result, ...] = ()
     flake: float = 0.0
     test_flakes: Mapping[str, float] = field(default_factory=dict)
 
@@ -105,7 +108,7 @@ class Step(Enum):
 class Advice:
     """What to do about a red check, and the odds that it rests on.
 
-    tests: for RETEST: these tests only; (): the whole check. not_before: for RETEST: epoch seconds UTC.
+    tests: for RETEST and CONTROL: these tests only; (): the whole check. not_before: for both, epoch seconds UTC; 0: now.
     waits_for: for HOLD: TRUNK until trunk is green again, AHEAD until those ahead are decided.
     """
 
@@ -128,6 +131,8 @@ def decide(case: Case, max_false_refusals: float) -> Advice:
         return Advice(Step.HOLD, blame, waits_for=Suspect.AHEAD if case.ahead else Suspect.TRUNK)
     if control is not None and 1 - blame.change <= max_false_refusals:
         return Advice(Step.REFUSE, blame)
+    if control is not None and blame.trunk > max(max_false_refusals, blame.accident) and (tests := retest_tests(case)):
+        return Advice(Step.CONTROL, blame, tests, max((_apart(result) for result in case.control_passes), default=0.0))
     others = blame.trunk + (blame.ahead if case.ahead else 0.0)
     if blame.accident > max(max_false_refusals, 0.0 if control is not None else others):
         return Advice(Step.RETEST, blame, retest_tests(case), _retest_at(case))
@@ -146,11 +151,12 @@ def judge(case: Case) -> Blame:
     flake = _flake_odds(case)
     reds, passes = len(case.reds), len(case.passes)
     real = _chance_if_real(reds, passes)
-    # Without the change it was seen once more. Green: what is wrong there can be wrong now and then only, and for a check
-    # that is never red for nothing there is no now and then.
+    # Without the change it was seen, too. Green: what is wrong there can be wrong now and then only, and for a check that is
+    # never red for nothing there is no now and then.
     sound, faulty = 1.0, real
     if case.control is not None and case.control.outcome is Outcome.GREEN:
-        sound, faulty = 1 - flake, _chance_if_real(reds, passes + 1) if flake else 0.0
+        without = 1 + len(case.control_passes)
+        sound, faulty = (1 - flake) ** without, _chance_if_real(reds, passes + without) if flake else 0.0
     elif case.control is not None:
         sound, faulty = flake, _chance_if_real(reds + 1, passes)
 
@@ -182,6 +188,10 @@ def _retest_at(case: Case) -> float:
     passed_at = max((result.finished_at for result in case.passes), default=0.0)
     in_a_row = sum(red.finished_at > passed_at for red in case.reds)
     return last.finished_at + min(RETEST_APART_MOST_S, RETEST_APART_S * 2.0 ** min(10, max(0, in_a_row - 1)))
+
+
+def _apart(result: Result) -> float:
+    return result.finished_at + RETEST_APART_S
 
 
 def _flake_odds(case: Case) -> float:

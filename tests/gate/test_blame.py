@@ -36,11 +36,11 @@ ONCE = (red(100),)
 TWICE = (red(100), red(171, tests=("t",)))
 
 
-def advice(bound: float = BOUND, **of: object) -> Advice:
-    return decide(replace(Case(UNIT, ONCE, control=GREEN_BASE, flake=0.05), **of), bound)  # type: ignore[arg-type]
+def advice(bound: float = BOUND, **of: Any) -> Advice:
+    return decide(replace(Case(UNIT, ONCE, control=GREEN_BASE, flake=0.05), **of), bound)
 
 
-def step(bound: float = BOUND, **of: object) -> Step:
+def step(bound: float = BOUND, **of: Any) -> Step:
     return advice(bound, **of).step
 
 
@@ -72,6 +72,21 @@ def test_a_flaky_check_is_run_again_before_anybody_is_refused() -> None:
 def test_what_is_likelier_is_looked_at_first() -> None:
     assert step(flake=0.001, control=None) is Step.CONTROL  # trunk is red more often than that
     assert step(flake=0.2, control=None) is Step.RETEST
+
+
+def test_what_fails_now_and_then_is_looked_for_without_the_change() -> None:
+    reds = tuple(red(100 + 1000.0 * count) for count in range(5))
+    unsteady: dict[str, Any] = {"reds": reds, "passes": (passed(4500),), "chance": 0.98, "flake": 0.02}
+    found = advice(**unsteady)
+    assert (found.step, found.tests, found.not_before) == (Step.CONTROL, ("t",), 0.0)
+    assert found.blame.trunk > 0.05
+    controls: tuple[Result, ...] = ()
+    while (found := advice(**unsteady, control_passes=controls)).step is Step.CONTROL:
+        assert found.not_before == (controls[-1].finished_at + RETEST_APART_S if controls else 0.0)
+        controls = (*controls, passed(4600 + 100.0 * len(controls)))
+    assert found.step is Step.REFUSE
+    assert 2 < len(controls) < 20
+    assert advice(**unsteady | {"check": MUTE}).step is Step.RETEST
 
 
 def test_while_a_change_ahead_is_undecided_only_accidents_are_looked_into() -> None:
@@ -106,7 +121,8 @@ def test_a_wider_bound_refuses_sooner() -> None:
 
 def test_a_bound_of_zero_never_refuses_what_could_be_an_accident() -> None:
     reds = tuple(red(100 + 700.0 * count) for count in range(12))
-    assert step(reds=reds, bound=0.0) is Step.RETEST
+    assert step(reds=reds, bound=0.0) is Step.CONTROL
+    assert step(reds=reds, bound=0.0, check=MUTE) is Step.RETEST
 
 
 # --- what is run again, and when ---------------------------------------------------------------------------------------
@@ -136,7 +152,7 @@ def test_retests_keep_apart_and_the_more_often_it_failed_in_a_row_the_farther() 
     assert advice(reds=TWICE).not_before == 171 + 2 * RETEST_APART_S
     assert advice(reds=TWICE, passes=(passed(300),), chance=0.99).not_before == 300 + RETEST_APART_S
     many = tuple(red(100.0 * (count + 1)) for count in range(30))
-    assert advice(reds=many, bound=0.0).not_before == 3000 + RETEST_APART_MOST_S
+    assert advice(reds=many, bound=0.0, check=MUTE).not_before == 3000 + RETEST_APART_MOST_S
     could_not = ran(Outcome.INFRASTRUCTURE, 500)
     assert advice(attempts=(could_not,)).not_before == 500 + RETEST_APART_S
 
@@ -260,8 +276,12 @@ def test_nobody_is_refused_on_a_red_trunk_or_beyond_the_bound(case: Case, bound:
 @given(st.floats(0, 0.1), st.floats(0.5, 0.99), st.floats(0.005, 0.1))
 def test_a_fault_that_shows_in_every_run_is_refused_within_the_hour(flake: float, chance: float, bound: float) -> None:
     case = Case(UNIT, ONCE, control=GREEN_BASE, flake=flake, chance=chance)
-    while (found := decide(case, bound)).step is Step.RETEST:
-        case = replace(case, reds=(*case.reds, red(found.not_before + 1, tests=found.tests)))
+    while (found := decide(case, bound)).step is not Step.REFUSE:
+        if found.step is Step.CONTROL:
+            controls = (*case.control_passes, passed(max(case.reds[-1].finished_at, found.not_before) + 1))
+            case = replace(case, control_passes=controls)
+        else:
+            case = replace(case, reds=(*case.reds, red(found.not_before + 1, tests=found.tests)))
     assert found.step is Step.REFUSE
     assert case.reds[-1].finished_at < 100 + 3600
 
