@@ -54,7 +54,7 @@ class Case:
     chance: that the change breaks nothing, see Forecast. ahead: the same of each undecided change ahead in the candidate.
     clash: see Outlook.
     control: the newest result of the same check without the change, whole and believed to be of now; None: not known.
-    control_passes: retests without the change that were green, after it.
+    control_passes: retests without the change that were green, after it. Those of other tests do not count.
     flake: that a run of the check is red for nothing. test_flakes: the same per test, where known.
     """
 
@@ -155,7 +155,8 @@ def judge(case: Case) -> Blame:
     # never red for nothing there is no now and then.
     sound, faulty = 1.0, real
     if case.control is not None and case.control.outcome is Outcome.GREEN:
-        without = 1 + len(case.control_passes)
+        failed = {test for red in case.reds for test in red.failed}
+        without = 1 + sum(failed <= set(each.tests) for each in case.control_passes)
         sound, faulty = (1 - flake) ** without, _chance_if_real(reds, passes + without) if flake else 0.0
     elif case.control is not None:
         sound, faulty = flake, _chance_if_real(reds + 1, passes)

@@ -86,6 +86,8 @@ def test_what_fails_now_and_then_is_looked_for_without_the_change() -> None:
         controls = (*controls, passed(4600 + 100.0 * len(controls)))
     assert found.step is Step.REFUSE
     assert 2 < len(controls) < 20
+    of_others = tuple(replace(each, tests=("u",)) for each in controls)
+    assert advice(**unsteady, control_passes=of_others).step is Step.CONTROL
     assert advice(**unsteady | {"check": MUTE}).step is Step.RETEST
 
 
