@@ -50,7 +50,8 @@ def test_a_plan_knows_its_bounds_and_a_run_of_single_tests_is_kept_as_such(
     stand.settle()
     assert (seen[-1].max_false_refusals, seen[-1].batch) == (0.25, 3)
     with commands.office(stand.path) as at:
-        result = at.journal.query(lambda execute: latest_results(execute))[-1]
+        # Trunk's own pipeline may end before or after it.
+        [result] = [each for each in at.journal.query(lambda execute: latest_results(execute)) if each.tests]
         assert (result.outcome, result.tests) == (Outcome.GREEN, ("t 1",))
         assert (at.repository.folder / result.log).read_text() == "again: t 1\n"
     assert stand.verdict(change) is None
