@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.source is not None:
+        if not Repository(arguments.source).journal_path.is_file():
+            parser.error(f"{arguments.source} has no journal of a gate's")
         report = measure_repository(arguments.source)
     else:
         first, _, last = arguments.seeds.partition(":")
@@ -122,7 +124,7 @@ def told(path: Path, odds: Odds) -> Iterator[tuple[Event, Entry | None]]:
     """Events of the journal, each learned before it is told; with a submission, its entry once its files are noted."""
     repository = Repository(path)
     state = State()
-    for _, event in Journal(repository.folder / "journal.sqlite").read():
+    for _, event in Journal(repository.journal_path).read():
         apply_event(state, event)
         odds.learn(event)
         entry: Entry | None = None
