@@ -4,10 +4,11 @@ A key says what is known of one tree; a finding says what that makes likely of o
 most likely fine, and two that were green together do not break each other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ci.model import CheckName, Outcome, RunId
-from gate.model import ChangeId, Finding
+from gate.model import Change, ChangeId, Finding
 
 RED_AT_MOST = 8  # red runs remembered of a change
 
@@ -35,12 +36,20 @@ class FindingBook:
         known = self._found.get(changes[-1], NOTHING)
         others = frozenset(changes[:-1])
         if outcome is Outcome.GREEN:
-            found = Finding(known.green | {check}, known.clean_with | others, known.red_with)
+            found = replace(known, green=known.green | {check}, clean_with=known.clean_with | others)
         elif others in known.red_with:
             return
         else:
-            found = Finding(known.green, known.clean_with, (*known.red_with, others)[-RED_AT_MOST:])
+            found = replace(known, red_with=(*known.red_with, others)[-RED_AT_MOST:])
         self._found[changes[-1]] = found
+
+    def land(self, landed: Sequence[Change], waiting: Iterable[Change]) -> None:
+        """These changes have landed: the waiting ones that meddle with them have met them on trunk."""
+        for change in waiting:
+            met = frozenset(other.id for other in landed if change.meddles_with(other))
+            if met:
+                known = self._found.get(change.id, NOTHING)
+                self._found[change.id] = replace(known, met=known.met | met)
 
     def forget(self, changes: Iterable[ChangeId]) -> None:
         """They have a verdict, or another revision: nothing is known of them any more."""

@@ -437,11 +437,13 @@ class Finding:
 
     green: checks that were green with it as the last change of a candidate. clean_with: the others in these candidates.
     red_with: the others in the candidates that were red, as far back as is remembered.
+    met: changes that landed since it was submitted and meddle with it.
     """
 
     green: frozenset[CheckName] = frozenset()
     clean_with: frozenset[ChangeId] = frozenset()
     red_with: tuple[frozenset[ChangeId], ...] = ()
+    met: frozenset[ChangeId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,10 @@ PATIENCE_S = 3600.0  # who has waited this long comes before all who have not, s
 STARVING_WORTH = 1000.0  # times the usual
 AGING_S = 1800.0  # every further half hour of waiting counts as much as being worth it once more
 STICKS = 1.2  # a run is worth so many times what it would be as a new one: stopping it must pay
+GO_ON = -1.0  # worth of what is not started for its own sake
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 
+IN_ORDER = 1
 BROAD = 64  # names of a change, from which on it is looked at by itself and not entered under each
 
 _DEFAULT = Forecast()
@@ -105,7 +107,10 @@ class _Board:
             place = places.get(change.id)
             return (*late, place, 0.0) if place is not None else (*late, float("inf"), -self._urgency(change, now))
 
-        ordered = sorted(self.view.queue, key=rank)
+        if IN_ORDER:
+            ordered = sorted(self.view.queue, key=lambda change: (bool(change.holds), is_closed and not change.mends_gate))
+        else:
+            ordered = sorted(self.view.queue, key=rank)
         if not any(change.depends for change in ordered):
             return ordered
         return _after_dependencies(ordered, self.view.waiting.keys())
@@ -233,7 +238,7 @@ class _Board:
             case _State.GREEN:
                 self._segments[change.touches] = []
             case _State.RED:
-                if not member.direct & self.undecided:
+                if member.settles and not member.assumed & self.undecided:
                     member.lands = 0.0
                 self._suspect(member)
             case _State.OUT:
@@ -256,6 +261,7 @@ class _Board:
                 all_land *= lands
                 all_fine *= lands * (1.0 - clash)
             least = min(least, chance * (1.0 - all_land) / max(1e-6, 1.0 - chance * all_fine))
+        least *= (1.0 - clash) ** len(found.met - found.clean_with)
         for at in _positions(member.direct):
             other = self.members[at]
             if other.change.id not in found.clean_with:
@@ -286,15 +292,18 @@ class _Board:
     def _is_closed(self, member: _Member) -> bool:
         """Every undecided change ahead that meddles with one of the candidate is in it: a verdict may follow from it."""
         outside = ~(member.assumed | self.ready)
-        if member.direct & self.undecided & outside:
-            return self._is_covered(member)
+        if not member.direct & self.undecided:
+            return True
+        if member.state in (_State.GREEN, _State.RED) and self._is_covered(member):
+            return True
         inside = member.assumed & self.undecided
-        if inside and self.view.snapshot.every_commit:
+        if member.direct & self.undecided & outside or (inside and self.view.snapshot.every_commit):
             return False
         return all(not self.members[at].direct & self.undecided & outside for at in _positions(inside))
 
     def _is_covered(self, member: _Member) -> bool:
-        """The change is green whichever of the undecided changes ahead land: it may land before they are decided.
+        """The change is green whichever of the undecided changes ahead land: it may land before they are decided. Or it is red
+        whichever do.
 
         The bypass of Uber's CI at Scale (2025): never on a single assumed path.
         """
@@ -303,13 +312,12 @@ class _Board:
             return False
         sure = member.direct & self.ready
         if not all(
-            self._outcome(self.candidate(sure | some, member.change), member.change) is _State.GREEN
+            self._outcome(self.candidate(sure | some, member.change), member.change) is member.state
             for some in _subsets(undecided)
         ):
             return False
         member.assumed = sure
         member.candidate = self.candidate(sure, member.change)
-        member.state = _State.GREEN
         return True
 
     def _depends_on(self, member: _Member, bits: int) -> bool:
@@ -400,6 +408,7 @@ class _Board:
             unbuilt += worth > 0 and member.is_unbuilt
             yield Proposal(member.change, member.candidate, member.settles, worth, cover or self._behind(member))
         yield from self._others(self.view.snapshot.workers - unbuilt)
+        yield from self._under_way()
 
     def _behind(self, member: _Member) -> ChangeId | None:
         undecided = member.direct & self.undecided
@@ -582,6 +591,25 @@ class _Board:
                 room -= 1
             if pasts.advance() and pasts.chance >= KEEP_CHANCE:
                 heappush(heap, (-pasts.worth, bit, pasts))
+
+
+    def _under_way(self) -> Iterator[Proposal]:
+        """What runs may go on where nothing else wants its worker, as long as what it assumes may still come true."""
+        for run in self.view.snapshot.running:
+            at = self._position.get(run.changes[-1]) if run.changes else None
+            if at is None:
+                continue
+            ahead = [change for change in run.changes[:-1] if change in self.view.waiting]
+            if any(change not in self._position for change in ahead):
+                continue
+            assumed = sum(1 << self._position[change] for change in ahead)
+            member = self.members[at]
+            if assumed == member.assumed or assumed >> at:
+                continue
+            candidate = self.candidate(assumed, member.change)
+            needs = self._needs(candidate)
+            if isinstance(needs, tuple) and any(need.key == run.key for need in needs):
+                yield Proposal(member.change, candidate, False, GO_ON, self._behind(member))
 
 
 class _Pasts:

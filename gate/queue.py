@@ -235,7 +235,9 @@ class Queue:
         changes = [change for change in landed if change is not None]
         if len(changes) < len(landed):
             self._book.forget()  # what is not known cannot be told to leave the others alone
-        self._book.move(changes, {id_: change for id_, change in self._newest.items() if id_ in state.waiting})
+        waiting = {id_: change for id_, change in self._newest.items() if id_ in state.waiting}
+        self._book.move(changes, waiting)
+        self._findings.land(changes, waiting.values())
 
     def _move(self, state: State) -> None:
         """Trunk moved: keep the merges on it, and the last one of each change, whose runs go on."""
