@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -580,9 +581,9 @@ def held_by(thing: object, seen: set[int] | None = None) -> Iterator[int]:
     if id(thing) in seen or isinstance(thing, str | int | float | frozenset):
         return
     seen.add(id(thing))
-    if isinstance(thing, dict | list | tuple | set) or type(thing).__name__ == "deque":
-        yield len(thing)  # type: ignore[arg-type]
-        inner: Iterable[object] = thing.values() if isinstance(thing, dict) else thing  # type: ignore[assignment]
+    if isinstance(thing, dict | list | tuple | set | deque):
+        yield len(thing)
+        inner: Iterable[object] = thing.values() if isinstance(thing, dict) else thing
         for inside in inner:
             yield from held_by(inside, seen)
         return
