@@ -107,8 +107,6 @@ def _value(preset: str, name: str, text: str) -> Any:
         raise UserError(f"there is no setting {name!r}: choose from {', '.join(each.name for each in PARAMETERS)}")
     if preset not in parameter.metadata["of"]:
         raise UserError(f"{name} has no meaning for {preset}, only for {', '.join(parameter.metadata['of'])}")
-    if (choices := parameter.metadata["choices"]) and text not in choices:
-        raise UserError(f"{name}={text}: choose from {', '.join(choices)}")
     kind: type = type(parameter.default)
     try:
         if kind is bool:

@@ -12,7 +12,8 @@ from gate.policy import optimistic, worthwhile
 from gate.simulate.baselines import BASELINES
 from gate.simulate.by_change import ByChange
 from gate.simulate.by_content import ByContent
-from gate.simulate.draws import BEGIN
+from gate.simulate.draws import BEGIN, arrivals
+from gate.simulate.foresight import foresight
 from gate.simulate.workloads import Workload
 from gate.simulate.world import Contents, History, Run, Truth, World
 from gate.view import Policy
@@ -65,7 +66,8 @@ def policies() -> dict[str, PolicyMaker]:
 
 def play(workload: Workload, seed: int, policy: str) -> Record:
     contents: Contents = ByChange(workload, seed) if workload.is_per_change else ByContent(workload, seed)
-    world = World(workload, seed, contents, policies()[policy](contents))
+    changes, told = arrivals(workload, seed), foresight(workload, seed)
+    world = World(workload, changes, contents, told, policies()[policy](contents))
     return measure(world.play(), workload, seed, policy)
 
 

@@ -35,8 +35,8 @@ from gate.model import (
     Verdict,
 )
 from gate.plan import plan
-from gate.simulate.draws import BEGIN, HOUR_S, Arrival, arrivals
-from gate.simulate.foresight import foresight
+from gate.simulate.draws import BEGIN, HOUR_S, Arrival
+from gate.simulate.foresight import Foresight
 from gate.simulate.workloads import Workload
 from gate.view import Policy
 
@@ -111,12 +111,14 @@ class History:
 
 
 class World:
-    """Plays one queue once."""
+    """Plays one queue once. arrivals: in order of submission. workers, drain and the like are the workload's."""
 
-    def __init__(self, workload: Workload, seed: int, contents: Contents, policy: Policy) -> None:
+    def __init__(
+        self, workload: Workload, arrivals: Sequence[Arrival], contents: Contents, foresight: Foresight, policy: Policy
+    ) -> None:
         self.history = History()
         self._workload = workload
-        self._arrivals = arrivals(workload, seed)
+        self._arrivals = arrivals
         self._contents = contents
         self._policy = policy
         self._now = BEGIN
@@ -134,7 +136,7 @@ class World:
         self._passes: dict[InputKey, tuple[Result, ...]] = {}  # green retests that prove nothing yet
         self._look_again_at: float | None = None
         self._evidence: dict[InputKey, Evidence] = {}
-        self._foresight = foresight(workload, seed)
+        self._foresight = foresight
         self._merges = _Merges(self._merge)
         self._trials = _Trials(contents)
         self._see_trunk_green()
@@ -357,6 +359,7 @@ class World:
             if known is None or known.green is None:
                 raise Broken(f"a landing without a green result for {need.key}: {candidate}")
         altered: set[ChangeId] = set()
+        landed = [self._waiting[change] for change, _ in candidate.entries]
         for change, _ in candidate.entries:
             if not self._contents.is_fine(change) or self._contents.foes_on_trunk(change):
                 self.history.red_landings.append(change)
@@ -366,6 +369,7 @@ class World:
             altered |= self._contents.land(change)
             self._decide(change, Verdict.LANDED)
         self._foresight.land(candidate.entries, self._now)
+        self._findings.land(landed, self._waiting.values())
         self._changes = tuple(self._waiting.values())
         self._move_trunk()
         self._trials.forget(altered)
