@@ -97,8 +97,9 @@ def main() -> int:
 
 @dataclass(slots=True)
 class Played:
-    """One round at one gate. took_s: from the first push to the last verdict."""
+    """One round at one gate. pushing_s: until the last push had ended. took_s: from the first push to the last verdict."""
 
+    pushing_s: float
     took_s: float
     entered: dict[ChangeId, Change]
 
@@ -151,9 +152,10 @@ class Side:
             number = ChangeId(pushed.change)
             entered[number] = change
             self.pushed_at[number] = pushed_at
+        pushing_s = time.time() - start
         self._wait_until(lambda: not entered.keys() - self.state.verdicts.keys(), "its queue is stuck")
         end = max(self.decided_at(number) for number in entered)
-        self.rounds.append(Played(end - start, entered))
+        self.rounds.append(Played(pushing_s, end - start, entered))
 
     def close(self) -> None:
         if self._daemon is None:
@@ -274,6 +276,7 @@ def measure(at: Side) -> Json:
         "landed": len(landed),
         "refused": len(refused),
         "refused_by_kind": {kind.value: sum(changes[number].kind is kind for number in refused) for kind in Kind},
+        "pushes_per_min": round(60 * len(changes) / sum(played.pushing_s for played in at.rounds), 2),
         "landings_per_min": round(_landings_per_min(at, at.rounds), 2),
         "to_landing_p50_s": round(_percentile(waits_s, 50), 2),
         "to_landing_p95_s": round(_percentile(waits_s, 95), 2),
