@@ -16,8 +16,8 @@ from ci.model import CheckName
 from gate.model import Candidate, Change, ChangeId, Entry, Finding, Forecast, Need, Outlook, Unmerged, Verdict
 from gate.view import Proposal, Standing, View
 
-START_CHANCE = 0.05  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
-KEEP_CHANCE = 0.01  # what runs already goes on down to this chance, where there is room
+START_CHANCE = 0.1  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
+KEEP_CHANCE = 0.03  # what runs already goes on down to this chance, where there is room
 COVER_AT_MOST = 3  # undecided changes that one may overtake: every one more doubles the runs that this takes
 COVER_GAIN = 0.1  # of a run's duration: overtaking that brings a landing forward by less is not worth a run
 CERTAIN = 0.999  # a chance above it is not worth a run to prove it wrong
@@ -25,7 +25,7 @@ USUAL_S = 300.0  # a run, as long as nothing is known of its check
 PATIENCE_S = 3600.0  # who has waited this long comes before all who have not, see docs/planner.md
 STARVING_WORTH = 1000.0  # times the usual
 AGING_S = 1800.0  # every further half hour of waiting counts as much as being worth it once more
-STICKS = 1.2  # a run is worth so many times what it would be as a new one: stopping it must pay
+STICKS = 4.0  # a run is worth so many times what it would be as a new one: stopping it must pay
 GO_ON = -1.0  # worth of what is not started for its own sake
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 
