@@ -141,7 +141,7 @@ class ByChange:
 
     def _need_alone(self, change: ChangeId, tree: frozenset[ChangeId]) -> Need:
         known = self._known[change]
-        context = tree & known.earlier | known.landed_earlier
+        context = self._context(change, tree)
         need = known.needs.get(context)
         if need is None:
             need = known.needs[context] = self._need((change,), context)

@@ -132,6 +132,8 @@ def test_a_batch_is_one_run_and_when_green_proves_each_member() -> None:
     assert contents.also_green(InputKey("2,3,4|1")) == ("2|1", "3|", "4|1,2,3")
     assert keys(contents, 1, 2, 3, 4) == ["1|", "2|1", "3|", "4|1,2,3"]
     assert contents.also_green(InputKey("2|1")) == ()
+    land(contents, 1)
+    assert keys(contents, 2, 3, 4, together=3) == ["2,3,4|1"]
 
 
 def test_a_run_takes_what_its_change_takes_and_a_batch_the_longest_of_them() -> None:
@@ -219,9 +221,10 @@ def test_two_that_clash_are_red_together_only() -> None:
     contents = repository(W8.altered(clash=1.0), (1, [0], True), (2, [0], True), (3, [1], True))
     assert red(contents, 1) == red(contents, 2) == red(contents, 1, 3) == []
     assert red(contents, 1, 2) == red(contents, 2, 1) == ["check0"]
-    land(contents, 1)
-    assert red(contents, 2) == ["check0"]
-    assert contents.foes_on_trunk(ChangeId(2)) == {1}
+    again = repository(W8.altered(clash=1.0), (1, [0], True), (2, [0], True))
+    land(again, 1)
+    assert red(again, 2) == ["check0"]
+    assert again.foes_on_trunk(ChangeId(2)) == {1}
 
 
 def test_without_declared_inputs_the_truth_is_the_same_and_every_key_is_another() -> None:

@@ -168,6 +168,11 @@ def test_without_storms_the_share_is_the_same() -> None:
     assert fmean(bool(failed) for failed in calm) == pytest.approx(0.05, abs=0.012)
 
 
+def test_storms_add_nothing_to_the_share_over_all_time() -> None:
+    stormy = accidents_in(PRESETS["W5"].altered(storm=60.0, storm_length=10.0), 6000, 2000.0)
+    assert 0.02 < fmean(bool(failed) for failed in stormy) < 0.06
+
+
 def test_only_the_flaky_share_of_the_tests_fails_by_accident() -> None:
     found = accidents_in(PRESETS["W5"].altered(suite_flake=0.9), 400, 2000.0)
     assert 100 < len({name for failed in found for name in failed}) <= 320
