@@ -58,8 +58,8 @@ class ByChange:
         known = self._known[change]
         return known.foes & (known.landed_earlier | known.landed_later)
 
-    def is_intermittent(self, change: ChangeId) -> bool:  # noqa: ARG002 - such are other queues
-        return False
+    def shows_in(self, change: ChangeId) -> float:  # noqa: ARG002 - such are other queues
+        return 1.0
 
     # --- what happens
 

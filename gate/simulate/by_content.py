@@ -62,8 +62,8 @@ class ByContent:
     def foes_on_trunk(self, change: ChangeId) -> set[ChangeId]:
         return self._known[change].foes.keys() & self._landed
 
-    def is_intermittent(self, change: ChangeId) -> bool:
-        return any(fault.odds < 1 for fault in self._known[change].arrival.faults)
+    def shows_in(self, change: ChangeId) -> float:
+        return min((fault.odds for fault in self._known[change].arrival.faults), default=1.0)
 
     # --- what happens
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from ci.errors import UserError
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per CPU)"
     )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it as well, as .png or .svg; needs trunkgate[plot]")
     for parameter in PARAMETERS:
         of = "" if len(parameter.metadata["of"]) == len(PRESETS) else f" ({', '.join(parameter.metadata['of'])})"
         parser.add_argument(
@@ -46,10 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from gate.simulate.plot import check_path, plot
     from gate.simulate.report import table
 
     simulations = ordered_simulations(arguments)
+    if arguments.plot is not None:
+        check_path(arguments.plot)
     records = list(_play_all(simulations, arguments.jobs))
+    if arguments.plot is not None:
+        plot(records, arguments.plot)
     if arguments.json:
         print(json.dumps([asdict(record) for record in records], indent=2))
     else:

@@ -28,7 +28,9 @@ class Record:
     p50_s, p95_s, p99_s: seconds from submission to landing. runs_per_change: started, aborted ones included, over decided
     changes. aborted_share: of these runs. repeat_share: of their time, that of runs whose key had a result already.
     rounds: runs that a change was part of until its verdict. last_verdict_s: since the first moment. trunk_red_s: time
-    during which trunk held what is not fine. let_through: landed faults that show in some runs only. pending_max: changes
+    during which trunk held what is not fine. intermittent: decided changes with a fault that shows
+    in some runs only; let_through: those that landed; let_through_by_retries: how many would have, were a red run
+    tried twice more and one green enough. pending_max: changes
     in the longest queue. plan_p50_ms, plan_p99_ms: of one plan, in real time: all else is the same on each run.
     """
 
@@ -45,7 +47,9 @@ class Record:
     undecided: int
     false_refusals: int
     red_landings: int
+    intermittent: int
     let_through: int
+    let_through_by_retries: float
     trunk_red_s: float
     repeat_share: float
     rounds_mean: float
@@ -82,6 +86,7 @@ def measure(history: History, workload: Workload, seed: int, policy: str) -> Rec
     busy_s = sum(_busy_s(run, history) for run in runs)
     part_in = Counter(change for run in history.runs for change in run.changes)
     rounds = sorted(part_in[change] for change in decided)
+    intermittent = {change: shows for change, shows in history.intermittent.items() if change in decided}
     plans_s = sorted(history.plans_s)
     return Record(
         policy=policy,
@@ -97,7 +102,9 @@ def measure(history: History, workload: Workload, seed: int, policy: str) -> Rec
         undecided=len(counted) - len(decided),
         false_refusals=sum(change in counted for change in history.false_refusals),
         red_landings=len(history.red_landings),
-        let_through=len(history.let_through),
+        intermittent=len(intermittent),
+        let_through=sum(decided[change][0] is Verdict.LANDED for change in intermittent),
+        let_through_by_retries=sum(1 - shows**3 for shows in intermittent.values()),
         trunk_red_s=history.trunk_red_s,
         repeat_share=sum(_busy_s(run, history) for run in runs if run.is_repeat) / max(1.0, busy_s),
         rounds_mean=sum(rounds) / max(1, len(rounds)),

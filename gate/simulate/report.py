@@ -23,20 +23,26 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def table(records: Sequence[Record]) -> list[str]:
-    groups: dict[tuple[str, str], list[Record]] = {}
+def groups(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """By (settings, policy), in the order in which they came."""
+    found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        groups.setdefault((_settings(record), record.policy), []).append(record)
+        found.setdefault((_settings(record), record.policy), []).append(record)
+    return found
+
+
+def table(records: Sequence[Record]) -> list[str]:
+    grouped = groups(records)
     rows = [["settings", "policy", *(heading for heading, _, _ in COLUMNS)]]
-    for (settings, policy), group in groups.items():
+    for (settings, policy), group in grouped.items():
         rows.append([settings, policy, *(_cell(group, measure, digits) for _, measure, digits in COLUMNS)])
-    if len({settings for settings, _ in groups}) == 1:
+    if len({settings for settings, _ in grouped}) == 1:
         rows = [row[1:] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     seeds = sorted({record.seed for record in records})
     preset = records[0].preset
-    shared = "" if len({settings for settings, _ in groups}) > 1 else _settings(records[0])
+    shared = "" if len({settings for settings, _ in grouped}) > 1 else _settings(records[0])
     return [f"{preset} {shared}".strip(), *lines, f"means and 95 % intervals over {len(seeds)} seeds: {_seeds(seeds)}"]
 
 

@@ -70,7 +70,7 @@ class Contents(Truth, Protocol):
     def run_s(self, key: InputKey, tests: Sequence[str]) -> float: ...
     def failures(self, key: InputKey, run: int, began: float, ended: float, tests: Sequence[str]) -> tuple[str, ...]: ...
     def also_green(self, key: InputKey) -> tuple[InputKey, ...]: ...
-    def is_intermittent(self, change: ChangeId) -> bool: ...
+    def shows_in(self, change: ChangeId) -> float: ...
     def mend(self) -> None: ...
 
 
@@ -103,7 +103,7 @@ class History:
     runs: list[Run] = field(default_factory=list)
     false_refusals: list[ChangeId] = field(default_factory=list)
     red_landings: list[ChangeId] = field(default_factory=list)
-    let_through: list[ChangeId] = field(default_factory=list)  # of these, those whose fault shows in some runs only
+    intermittent: dict[ChangeId, float] = field(default_factory=dict)  # whose fault shows in this share of the runs only
     trunk_red_s: float = 0.0
     plans_s: list[float] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)  # changes in the snapshot of each plan
@@ -198,6 +198,8 @@ class World:
         self._foresight.submit(arrival)
         self._trials.add(change.id)
         self.history.submitted_at[change.id] = change.submitted_at
+        if (shows := self._contents.shows_in(change.id)) < 1:
+            self.history.intermittent[change.id] = shows
 
     def _finish(self, id_: RunId) -> None:
         _, run = self._running.pop(id_)
@@ -363,8 +365,6 @@ class World:
         for change, _ in candidate.entries:
             if not self._contents.is_fine(change) or self._contents.foes_on_trunk(change):
                 self.history.red_landings.append(change)
-                if self._contents.is_intermittent(change):
-                    self.history.let_through.append(change)
                 self._red_from = self._now if self._red_from is None else self._red_from
             altered |= self._contents.land(change)
             self._decide(change, Verdict.LANDED)

@@ -2,8 +2,10 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -203,7 +205,8 @@ def test_a_fault_that_does_not_show_lands_makes_trunk_red_and_is_mended() -> Non
     arrivals = (edit(1, odds=1e-9), edit(2, at=100))
     history = World(workload, arrivals, ByContent(workload, 1), Given(workload, 1), one_by_one).play()
     record = measure(history, workload, 1, "x")
-    assert (record.landed, record.red_landings, record.let_through) == (2, 1, 1)
+    assert (record.landed, record.red_landings, record.intermittent, record.let_through) == (2, 1, 1, 1)
+    assert record.let_through_by_retries == pytest.approx(1)
     assert record.trunk_red_s == 30 * 60
 
 
@@ -496,9 +499,31 @@ def test_the_table_has_means_with_intervals_and_the_seeds() -> None:
     assert lines[-1].endswith("3 seeds: 1:3")
 
 
-def test_the_reference_page_tells_every_parameter() -> None:
-    from pathlib import Path
+def test_a_picture_is_drawn_and_is_the_same_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "--preset", "W2", "--hours", "3", "--seeds", "1:2", "--policies", "single,oracle", "--jobs", "1"]
+    drawn = []
+    for name in ("a.svg", "b.svg", "c.png"):
+        assert main([*words, "--what-if", "workers=3", "--plot", str(tmp_path / name)]) == 0
+        drawn.append((tmp_path / name).read_bytes())
+    assert b"<svg" in drawn[0]
+    assert drawn[0] == drawn[1]
+    assert drawn[2].startswith(b"\x89PNG")
+    assert "single" in capsys.readouterr().out
 
+
+@pytest.mark.parametrize(("name", "told"), [("a.pdf", "a .png or a .svg"), ("nowhere/a.png", "no folder")])
+def test_a_picture_that_cannot_be_drawn_is_said_before_anything_runs(tmp_path: Path, name: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        main(["simulate", "--hours", "1e9", "--plot", str(tmp_path / name)])
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match="trunkgate\\[plot\\]"):
+        main(["simulate", "--hours", "1e9", "--plot", str(tmp_path / "a.png")])
+
+
+def test_the_reference_page_tells_every_parameter() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/commands.md").read_text()
     assert "\n".join(reference()) in page
 

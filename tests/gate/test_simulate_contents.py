@@ -278,7 +278,7 @@ def test_an_intermittent_fault_shows_in_its_share_of_the_runs() -> None:
     contents.run_s(key, ())
     shown = [contents.failures(key, run, BEGIN, BEGIN, ("tests/test_1.py::test_1",)) != () for run in range(2000)]
     assert sum(shown) / 2000 == pytest.approx(0.3, abs=0.04)
-    assert contents.is_intermittent(ChangeId(1))
+    assert contents.shows_in(ChangeId(1)) == 0.3
 
 
 def test_the_check_of_a_suite_can_be_retested() -> None:
