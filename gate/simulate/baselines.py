@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from gate.model import Change, ChangeId, Verdict
 from gate.simulate.batches import bisecting, dynamic_in_four, fours, stopping_at_four
 from gate.simulate.meddling import Meddling, positions, taking_part
-from gate.simulate.oracles import FreeOracle, Oracle
+from gate.simulate.oracles import BatchOracle, FreeOracle, Oracle
 from gate.simulate.paths import speculating_on_all, uber_2019, uber_2025
 from gate.simulate.world import Truth
 from gate.view import Policy, Proposal, Standing, View
@@ -41,13 +41,14 @@ class Optimistic:
     Zuul lets only the first changes of a shared queue be tested, in a window that grows by 1 with each landing and is halved
     with each failure. A change's shared queue is here the changes ahead that it meddles with, directly or through others;
     of windows there is one, for there is one trunk. One window over all that wait would keep Zuul, which has a queue of its
-    own for independent projects, from using more than some 20 workers.
+    own for independent projects, from using more than some 20 workers. ``window`` None: none at all, as in the comparison of
+    "Keeping Master Green at Scale" (EuroSys 2019).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: int | None = WINDOW_START) -> None:
         self._meddling = Meddling()
         self._failing: set[ChangeId] = set()
-        self.window = WINDOW_START
+        self.window = window
 
     def __call__(self, view: View) -> Iterator[Proposal]:
         self._resize(view, self._meddling.follow(taking_part(view.queue)))
@@ -63,7 +64,7 @@ class Optimistic:
             if self._meddling.needed(change.id) & leaving or self._meddling.with_needed(assumed) & leaving:
                 leaving |= 1 << position
                 continue
-            if queue.bit_count() >= self.window:
+            if self.window is not None and queue.bit_count() >= self.window:
                 continue
             proposal = self._propose(view, change, self._meddling.with_needed(assumed))
             if self._is_failing(view, proposal):
@@ -77,8 +78,9 @@ class Optimistic:
         for change in gone:
             verdict = view.snapshot.decided.get(change.id)
             has_failed = change.id in self._failing if verdict is None else verdict is not Verdict.LANDED
-            self.window = max(WINDOW_FLOOR, self.window // 2) if has_failed else self.window + 1
             self._failing.discard(change.id)
+            if self.window is not None:
+                self.window = max(WINDOW_FLOOR, self.window // 2) if has_failed else self.window + 1
 
     def _propose(self, view: View, change: Change, assumed: int) -> Proposal:
         ahead = self._meddling.ahead(change.id)
@@ -96,6 +98,7 @@ class Optimistic:
 BASELINES: dict[str, Callable[[Truth], Policy]] = {
     "single": lambda _: Single(),
     "optimistic": lambda _: Optimistic(),
+    "optimistic-no-window": lambda _: Optimistic(window=None),
     "batch-bisect": lambda _: bisecting(),
     "batch-bisect-one-queue": lambda _: bisecting(is_apart=False),
     "batch-4": lambda _: fours(),
@@ -106,4 +109,5 @@ BASELINES: dict[str, Callable[[Truth], Policy]] = {
     "uber-2025": lambda _: uber_2025(),
     "oracle": Oracle,
     "oracle-reorder": FreeOracle,
+    "oracle-batch": BatchOracle,
 }

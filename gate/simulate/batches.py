@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gate.model import Change, ChangeId, Unmerged, Verdict
+from gate.model import Candidate, Change, ChangeId, Unmerged, Verdict
 from gate.simulate.meddling import Meddling, positions, taking_part
 from gate.view import Assessment, Proposal, Standing, View
 
@@ -40,13 +40,13 @@ class Batches:
         self._most = size(())
         self._split = split
         self._is_apart = is_apart
-        self._meddling = Meddling()
+        self.meddling = Meddling()
         self._batches: list[_Batch] = []  # no change of one meddles with one of a later batch that is before it in the queue
         self._red: set[ChangeId] = set()  # found to be red alone
         self._refusals: deque[bool] = deque(maxlen=HISTORY)
 
     def __call__(self, view: View) -> Iterator[Proposal]:
-        gone = self._meddling.follow(taking_part(view.queue))
+        gone = self.meddling.follow(taking_part(view.queue))
         self._note_verdicts(view, gone)
         undecided = deque(self._still_waiting(view))
         batches: list[_Batch] = []
@@ -69,7 +69,7 @@ class Batches:
             yield self._propose(view, bits, assessment)
         for bits in self._new_batches(taken):
             assessment = self._assess(view, bits)
-            batches.append(_Batch(tuple(self._meddling.change(position).id for position in positions(bits))))
+            batches.append(_Batch(tuple(self.meddling.change(position).id for position in positions(bits))))
             if not assessment.leaves or bits.bit_count() == 1:
                 yield self._propose(view, bits, assessment)
         self._batches = batches
@@ -90,19 +90,22 @@ class Batches:
     def _bits(self, batch: _Batch) -> int:
         bits = 0
         for id_ in batch.changes:
-            bits |= self._meddling.bit(id_)
+            bits |= self.meddling.bit(id_)
         return bits
 
     def _is_blocked(self, bits: int, taken: int) -> bool:
         if not self._is_apart:
             return taken != 0
-        return any(self._meddling.ahead(self._meddling.change(at).id) & taken for at in positions(bits))
+        return any(self.meddling.ahead(self.meddling.change(at).id) & taken for at in positions(bits))
 
     def _assess(self, view: View, bits: int) -> Assessment:
-        candidate = self._meddling.together(view.snapshot.trunk, bits, per_change=view.snapshot.per_change)
+        candidate = self.meddling.together(view.snapshot.trunk, bits, per_change=view.snapshot.per_change)
         outcome = view.snapshot.merges.get(candidate)
         if outcome is None:
-            return Assessment(Standing.UNBUILT)
+            # Nothing will ever be known of it when one of the first does not merge on top of those before.
+            parts = (Candidate(candidate.base, candidate.entries[:count]) for count in range(1, len(candidate.entries)))
+            is_hopeless = any(isinstance(view.snapshot.merges.get(part), Unmerged) for part in parts)
+            return Assessment(Standing.UNMERGED if is_hopeless else Standing.UNBUILT)
         if isinstance(outcome, Unmerged):
             return Assessment(Standing.UNMERGED)
         return view.assess_needs(outcome.needs, view.waiting[candidate.entries[-1][0]].evidence_from)
@@ -116,7 +119,7 @@ class Batches:
         return parts
 
     def _propose(self, view: View, bits: int, assessment: Assessment) -> Proposal:
-        candidate = self._meddling.together(view.snapshot.trunk, bits, per_change=view.snapshot.per_change)
+        candidate = self.meddling.together(view.snapshot.trunk, bits, per_change=view.snapshot.per_change)
         change = view.waiting[candidate.entries[-1][0]]
         if assessment.leaves:
             self._red.add(change.id)
@@ -129,9 +132,9 @@ class Batches:
         groups: list[int] = []
         fresh = 0
         blocked = 0
-        for position in positions(self._meddling.present & ~taken):
+        for position in positions(self.meddling.present & ~taken):
             bit = 1 << position
-            ahead = self._meddling.ahead(self._meddling.change(position).id)
+            ahead = self.meddling.ahead(self.meddling.change(position).id)
             if ahead & (taken | blocked) or (taken and not self._is_apart):
                 blocked |= bit
                 continue
@@ -144,19 +147,19 @@ class Batches:
                 groups.remove(group)
                 bit |= group
             groups.append(bit)
-        return sorted((_first(group, self._most) for group in groups), key=lambda bits: bits & -bits)
+        return sorted((self.first_batch(group) for group in groups), key=lambda bits: bits & -bits)
+
+    def first_batch(self, bits: int) -> int:
+        """Of these, which meddle with each other, the ones to test now."""
+        while self._most is not None and bits.bit_count() > self._most:
+            bits ^= 1 << (bits.bit_length() - 1)
+        return bits
 
 
 def _has_begun(view: View, assessment: Assessment) -> bool:
     return assessment.standing is not Standing.UNBUILT and (
         not assessment.open or any(need.key in view.running for need in assessment.open)
     )
-
-
-def _first(bits: int, most: int | None) -> int:
-    while most is not None and bits.bit_count() > most:
-        bits ^= 1 << (bits.bit_length() - 1)
-    return bits
 
 
 # --- the published sizes and splits -------------------------------------------------------------------------------------

@@ -44,6 +44,10 @@ class Meddling:
     def bit(self, change: ChangeId) -> int:
         return 1 << self._position[change]
 
+    def position(self, change: ChangeId) -> int:
+        """The number of its bit."""
+        return self._position[change]
+
     def ahead(self, change: ChangeId) -> int:
         """The waiting ones before it that it meddles with."""
         return self._ahead[self._position[change]] & self.present

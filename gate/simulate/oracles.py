@@ -5,7 +5,8 @@ take. They give bad changes their one run as well, for a change is refused by ev
 from collections.abc import Iterator
 from heapq import heapify, heapreplace
 
-from gate.model import Change, ChangeId, Need
+from gate.model import Candidate, Change, ChangeId, Need
+from gate.simulate.batches import Batches, halves
 from gate.simulate.meddling import Meddling, positions, taking_part
 from gate.simulate.world import Truth
 from gate.view import Proposal, View
@@ -60,13 +61,18 @@ class Oracle:
 
     def _propose(self, view: View, change: Change, past: int) -> Proposal:
         candidate = self._meddling.candidate(view.snapshot.trunk, past, change)
-        worth = 0.0
-        if not self._lands[change.id]:
-            # What has landed ahead of it would need another run if it landed too (see Snapshot.per_change). It does not.
-            own = (view.trial(candidate) or ())[:1]
-            if any(need.key in view.running or need.key in view.snapshot.evidence for need in own):
-                worth = -1.0
+        # What has landed ahead of a bad change would need another run if this landed too. It does not.
+        worth = 0.0 if self._lands[change.id] else self._worth_of_own(view, candidate)
         return Proposal(change, candidate, settles=not past, worth=worth)
+
+    @staticmethod
+    def _worth_of_own(view: View, candidate: Candidate) -> float:
+        """Of a trial of which only the change's own need is of interest, the first: nothing starts when that has started.
+
+        The others are of those that have landed ahead of it, see Snapshot.per_change.
+        """
+        own = (view.trial(candidate) or ())[:1]
+        return -1.0 if any(need.key in view.running or need.key in view.snapshot.evidence for need in own) else 0.0
 
 
 class FreeOracle(Oracle):
@@ -99,7 +105,6 @@ class FreeOracle(Oracle):
                 continue
             past = self._earlier(self._near(change, ends_at), change, ends_at)
             proposal = self._propose(view, change, past)
-            # The first need of a trial is the change's own; the others are of those that have overtaken it.
             self._own[change.id] = (view.trial(proposal.candidate) or ())[:1]
             yield proposal
             second_runs += self._runs_to_let_by(view, change, past, ends_at)
@@ -165,4 +170,30 @@ class FreeOracle(Oracle):
         on_trunk = past | self._meddling.bit(change.id)
         for later in self._overtaking(change, ends_at):
             assumed = on_trunk & self._meddling.ahead(later.id)
-            yield Proposal(later, self._meddling.candidate(view.snapshot.trunk, assumed, later), settles=False)
+            candidate = self._meddling.candidate(view.snapshot.trunk, assumed, later)
+            yield Proposal(later, candidate, settles=False, worth=self._worth_of_own(view, candidate))
+
+
+class BatchOracle(Batches):
+    """The bound for batches: one run for each stretch of good changes that follow each other, and one for each bad change.
+
+    Of changes that clash, it knows those that are in one batch; other clashes it meets like everybody else.
+    """
+
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(lambda _: None, halves)
+        self._truth = truth
+
+    def first_batch(self, bits: int) -> int:
+        batch = 0
+        members: list[ChangeId] = []
+        for position in positions(bits):
+            change = self.meddling.change(position).id
+            is_good = self._truth.is_fine(change) and not any(self._truth.clash(other, change) for other in members)
+            if not is_good and members:
+                break
+            batch |= 1 << position
+            members.append(change)
+            if not is_good:
+                break
+        return batch

@@ -105,12 +105,15 @@ class Paths:
         self._learn(view)
         self._lands = self._chances(view)
         settled = 0
-        for proposal in self._settled(view):
-            settled |= self._meddling.bit(proposal.change.id)
-            yield proposal
+        for change, standing in self._settled(view):
+            settled |= self._meddling.bit(change.id)
+            if standing in (Standing.GREEN, Standing.RED):
+                self._lands[self._meddling.position(change.id)] = float(standing is Standing.GREEN)
+            yield Proposal(change, self._meddling.candidate(view.snapshot.trunk, 0, change))
         asked: list[_Path] = []
         for path, worth in self._best(view, settled):
-            asked.append(path)
+            if path.needs:  # none are known before the candidate is merged
+                asked.append(path)
             yield self._propose(view, path, worth)
         self._asked = [(path.change.id, self._meddling.ids(path.assumed), path.needs) for path in asked]
 
@@ -175,7 +178,7 @@ class Paths:
             for id_ in assumed:
                 other = 0.0 if id_ in self._refused else 1.0
                 if id_ in view.waiting:
-                    other = lands.get(self._meddling.bit(id_).bit_length() - 1, 1.0)
+                    other = lands.get(self._meddling.position(id_), 1.0)
                 all_land *= other
                 all_fine *= other * (1.0 - clash)
             least = min(least, chance * (1.0 - all_land) / max(SURE, 1.0 - chance * all_fine))
@@ -183,16 +186,15 @@ class Paths:
 
     # --- verdicts that can follow now
 
-    def _settled(self, view: View) -> Iterator[Proposal]:
+    def _settled(self, view: View) -> Iterator[tuple[Change, Standing]]:
         for position in positions(self._meddling.present):
             change = self._meddling.change(position)
             ahead = self._meddling.ahead(change.id)
-            if not ahead:
-                is_settled = self._standing(view, change, 0) is not Standing.UNKNOWN
-            else:
-                is_settled = ahead.bit_count() <= self._bypass and self._is_covered(view, change, ahead)
-            if is_settled:
-                yield Proposal(change, self._meddling.candidate(view.snapshot.trunk, 0, change))
+            if ahead and (ahead.bit_count() > self._bypass or not self._is_covered(view, change, ahead)):
+                continue
+            standing = self._standing(view, change, 0)
+            if standing is not Standing.UNKNOWN:
+                yield change, standing
 
     def _is_covered(self, view: View, change: Change, ahead: int) -> bool:
         """Whichever of the undecided changes land, its runs have ended, and all say the same."""
