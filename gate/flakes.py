@@ -51,6 +51,7 @@ class _Suite:
     bad: float = CHECK_FLAKES * CHECK_PRIOR_RUNS
     total: float = CHECK_PRIOR_RUNS
     runs: int = 0
+    wrong_at: int | None = None  # how many runs there were when it was last known to be red for nothing
     flaky: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
@@ -65,6 +66,11 @@ class Flakes:
         """The chance that a run of it is red though nothing is wrong."""
         suite = self._suites.get(check)
         return CHECK_FLAKES if suite is None else suite.bad / suite.total
+
+    def is_steady(self, check: CheckName) -> bool:
+        """As far as is known it was never red for nothing, or so long ago that it counts no more."""
+        suite = self._suites.get(check)
+        return suite is None or suite.wrong_at is None or suite.runs - suite.wrong_at > CHECK_MEMORY_RUNS
 
     def test(self, check: CheckName, test: str) -> float:
         """The chance that this test fails in one run though nothing is wrong."""
@@ -91,6 +97,7 @@ class Flakes:
                 known.passes += 1
             if known is not None and (not result.tests or known.passes > known.reds):
                 del self._open[result.key]
+                suite.wrong_at = suite.runs
                 _count_runs(suite, known.whole, bad=True)
                 _count_tests(suite, known.failed)
             if not result.tests:

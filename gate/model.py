@@ -1,12 +1,13 @@
 """The facts of a queue, frozen: changes, candidates, events of the journal, and the snapshot that a plan is made from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NewType
 
 from ci.deploy.model import DeployFact
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunId, Sha
+from ci.proof import proves
 
 ChangeId = NewType("ChangeId", int)
 
@@ -397,15 +398,29 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one input key. attempts: infrastructure errors since the last real outcome, newest last.
+    """What is known of one input key. green: the newest proof that it is green, see ci/proof.py.
 
-    reds: every result that is not green (red or timed out) since the newest green one, oldest first, retests included.
+    Since then, each oldest first: attempts: infrastructure errors. reds: what was red or timed out, retests included.
+    passes: retests that were green, and do not prove it yet.
     """
 
     green: Result | None = None
     red: Result | None = None  # newest that is not green: red or timed out
     attempts: tuple[Result, ...] = ()
     reds: tuple[Result, ...] = ()
+    passes: tuple[Result, ...] = ()
+
+    def learn(self, result: Result) -> "Evidence":
+        """With one more result, which was recorded after all others."""
+        match result.outcome:
+            case Outcome.GREEN if proves(result, self.reds, self.passes):
+                return Evidence(result, self.red)
+            case Outcome.GREEN:
+                return replace(self, passes=(*self.passes, result))
+            case Outcome.RED | Outcome.TIMED_OUT:
+                return replace(self, red=result, reds=(*self.reds, result))
+            case Outcome.INFRASTRUCTURE:
+                return replace(self, attempts=(*self.attempts, result))
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,6 +466,7 @@ class Outlook:
     """What is expected of the queue. A change or check that is missing is as the defaults say.
 
     durations: seconds of a run of a check. flakes: the chance that a run of a check is red though nothing is wrong.
+    steady: checks that nobody has ever seen so.
     clash: the chance that two changes which meddle with each other break together, though each is fine by itself.
     """
 
@@ -458,6 +474,7 @@ class Outlook:
     durations: Mapping[CheckName, float] = field(default_factory=dict)
     flakes: Mapping[CheckName, float] = field(default_factory=dict)
     clash: float = 0.03
+    steady: Collection[CheckName] = frozenset()
 
 
 Trials = Mapping[ChangeId, Mapping[Assumption, tuple[Need, ...]]]

@@ -14,7 +14,7 @@ the planner has them, and would count them twice.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, fsum, log, log2, pi, sqrt
 from typing import TypeVar
 
@@ -107,7 +107,8 @@ class Odds:
         self._forecasts: dict[ChangeId, Forecast] = {}
         self._seconds: dict[CheckName, float] = {}
         self._reds: dict[CheckName, float] = {}
-        self._outlook = Outlook(self._forecasts, self._seconds, self._reds, self._clash.mean)
+        self._steady: dict[CheckName, None] = {}
+        self._outlook = Outlook(self._forecasts, self._seconds, self._reds, self._clash.mean, self._steady)
 
     # --- forecasts ----------------------------------------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ class Odds:
             if change.id not in self._forecasts:
                 self.note_change(change)
         if self._outlook.clash != self._clash.mean:
-            self._outlook = Outlook(self._forecasts, self._seconds, self._reds, self._clash.mean)
+            self._outlook = replace(self._outlook, clash=self._clash.mean)
         return self._outlook
 
     def test_flake(self, check: CheckName, test: str) -> float:
@@ -252,6 +253,10 @@ class Odds:
         self._flakes.learn(result)
         self._reds[result.check] = self._flakes.check(result.check)
         _drop_oldest(self._reds, MOST_CHECKS)
+        self._steady.pop(result.check, None)
+        if self._flakes.is_steady(result.check):
+            self._steady[result.check] = None
+            _drop_oldest(self._steady, MOST_CHECKS)
         if result.tests:
             return  # a part of the check: it tells neither how long it takes nor what it says of the change
         self._learn_duration(result)

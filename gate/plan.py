@@ -6,9 +6,13 @@ do nothing that the rule forbids whatever the policy proposes. The same function
 simulator.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import assert_never
 
-from ci.model import InputKey, Result
+from ci.model import Check, InputKey, Result
+from ci.proof import failed_tests
+from gate.blame import Advice, Case, Step, decide, told
 from gate.model import (
     Build,
     Cancel,
@@ -17,6 +21,8 @@ from gate.model import (
     ChangeId,
     Decision,
     Entry,
+    Evidence,
+    Forecast,
     Hold,
     Land,
     Merged,
@@ -31,11 +37,26 @@ from gate.model import (
     Why,
 )
 from gate.policy import worthwhile
-from gate.view import RED_TRUNK_RECHECK_S, Assessment, Objection, Policy, Proposal, Standing, View, finished_at
+from gate.view import (
+    INFRASTRUCTURE_TRIES,
+    RED_TRUNK_RECHECK_S,
+    Assessment,
+    Objection,
+    Policy,
+    Proposal,
+    Standing,
+    View,
+    finished_at,
+    next_try_at,
+    tries_of,
+)
 
 CONTROL_WORTH = 1.0  # of a run that a verdict waits for: more than that of any other, which is far less a second
 GO_ON = -1.0  # worth of a run that nothing is decided by: it goes on where there is room
 BUILDS_AT_ONCE = 16  # candidates merged before the next plan, so that events never wait long for an answer
+
+_DEFAULT = Forecast()
+_NOTHING = Evidence()
 
 
 def plan(snapshot: Snapshot, now: float, policy: Policy = worthwhile) -> Plan:
@@ -55,6 +76,25 @@ def plan(snapshot: Snapshot, now: float, policy: Policy = worthwhile) -> Plan:
 
 
 # --- the core ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A run that a verdict waits for. tests: these only; (): the whole check."""
+
+    need: Need
+    candidate: Candidate
+    because: str
+    tests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What follows from one red check: a reason to refuse the change, or to wait for these runs or for somebody else."""
+
+    reason: Reason
+    runs: tuple[_Wanted, ...] = ()
+    is_guilty: bool = False
 
 
 @dataclass(slots=True)
@@ -86,6 +126,8 @@ class _Draft:
         """Build, test, judge or hold one proposal."""
         if self.objection(proposal) is not None:
             return
+        if proposal.settles and self.view.mends_trunk(proposal.change):
+            proposal = replace(proposal, worth=CONTROL_WORTH)  # nothing else can land before it does
         change, candidate = proposal.change, proposal.candidate
         if (trial := self.view.trial(candidate)) is not None:
             known = self.view.assess_needs(trial, change.evidence_from)
@@ -146,7 +188,7 @@ class _Draft:
         return self.view.objection(proposal)
 
     def _build(self, proposal: Proposal) -> None:
-        """Have a candidate merged, if a worker could use it. After trunk has moved, runs go on and count by key meanwhile."""
+        """Have a candidate merged, if a worker could use it. After trunk moved, runs go on and count by key meanwhile."""
         change, candidate = proposal.change, proposal.candidate
         self.unsure.add(change.id)
         # What is ready now was green as soon as it was merged, or nearly so: the next ones may well be, too.
@@ -220,9 +262,9 @@ class _Draft:
         return next(touching, candidate.entries[-2][0])
 
     def _judge_red(self, proposal: Proposal, assessment: Assessment) -> None:
-        """Whose fault a red check is: told by the same check on the candidate without the change.
+        """Whose fault a red check is, and what would tell, see gate/blame.py.
 
-        Nobody is refused while a change ahead is undecided: it might leave, and the red with it.
+        Nobody is refused while a change ahead is undecided: it might leave, and the red with it. Nor on a red trunk.
         """
         change, candidate = proposal.change, proposal.candidate
         for need in assessment.open:  # its author wants to know all that is wrong
@@ -230,9 +272,8 @@ class _Draft:
                 self._want(need, candidate, f"change {change.id}", GO_ON)
         parent = candidate.parent
         if parent.entries:
-            self._hold(
-                change, Reason(Why.WAITS_FOR_CHANGE, change=parent.entries[-1][0], check=assessment.red[0][0].check.name)
-            )
+            behind = Reason(Why.WAITS_FOR_CHANGE, change=parent.entries[-1][0], check=assessment.red[0][0].check.name)
+            self._hold(change, behind, *self._retest_on_top(change, candidate, assessment))
             return
         control = self.view.snapshot.merges.get(parent)
         if control is None:
@@ -243,41 +284,144 @@ class _Draft:
         theirs = {need.check.name: need for need in control.needs}
         at_fault: list[Reason] = []
         waits: list[Reason] = []
-        wants: list[tuple[Need, Candidate, str]] = []
+        runs: list[_Wanted] = []
         for need, result in assessment.red:
             base = theirs.get(need.check.name)
             if base is None:  # the change brought the check along
                 at_fault.append(_red(need, result))
                 continue
-            without = self.view.assess_needs((base,), max(self.view.now - RED_TRUNK_RECHECK_S, change.retried_at))
-            if without.again_at is not None:
-                self.moments.append(without.again_at)
-            match without.standing:
-                case Standing.GREEN if not self._was_red_since(base, result):
-                    at_fault.append(_red(need, result))
-                case Standing.GREEN:
-                    wants.append(
-                        (need, candidate, f"change {change.id}, once more: trunk was red, too, and is not any more")
-                    )
-                    waits.append(Reason(Why.WAITS_FOR_CHECK, check=need.check.name, detail="again, for trunk was red, too"))
-                case Standing.RED:
-                    waits.append(
-                        Reason(
-                            Why.TRUNK_RED, check=need.check.name, run=without.red[0][1].run, tests=without.red[0][1].failed
-                        )
-                    )
-                    self.moments.append(without.red[0][1].finished_at + RED_TRUNK_RECHECK_S)
-                case Standing.STUCK:
-                    waits.append(_stuck(base, without.stuck[0][1]))
-                case _:
-                    wants.append((base, parent, "is it red without the change?"))
-                    waits.append(Reason(Why.WAITS_FOR_CHECK, check=need.check.name, detail="on trunk without the change"))
+            finding = self._weigh(change, candidate, need, base)
+            (at_fault if finding.is_guilty else waits).append(finding.reason)
+            runs += finding.runs
         if at_fault:
             self._refuse(change, *at_fault)
             return
-        for want in wants:
-            self._want(*want, worth=CONTROL_WORTH)
+        for run in runs:
+            self._want(run.need, run.candidate, run.because, CONTROL_WORTH, run.tests)
         self._hold(change, *waits)
+
+    def _weigh(self, change: Change, candidate: Candidate, need: Need, base: Need) -> "_Finding":
+        """What follows from one red check of a change on trunk. base: the same check without the change."""
+        now = self.view.now
+        name = need.check.name
+        red = self._evidence(need).red
+        assert red is not None
+        without = self.view.assess_trunk(base, max(now - RED_TRUNK_RECHECK_S, change.retried_at))
+        self._look_again(without.again_at)
+        match without.standing:
+            case Standing.GREEN if self._was_red_since(base, red):
+                because = f"change {change.id}, once more: trunk was red, too, and is not any more"
+                reason = Reason(Why.WAITS_FOR_CHECK, check=name, detail="again, for trunk was red, too")
+                return _Finding(reason, (_Wanted(need, candidate, because),))
+            case Standing.GREEN:
+                control = self._evidence(base).green
+            case Standing.RED:
+                control = without.red[0][1]
+            case Standing.STUCK:
+                return _Finding(_stuck(base, without.stuck[0][1]))
+            case _:
+                control = None
+        case = self._case(change, need, control, base)
+        advice = decide(case, self.view.snapshot.max_false_refusals)
+        match advice.step:
+            case Step.REFUSE:
+                return _Finding(replace(_red(need, red), detail=told(case), odds=advice.blame.odds), is_guilty=True)
+            case Step.HOLD:
+                assert control is not None
+                self._look_again(control.finished_at + RED_TRUNK_RECHECK_S)
+                odds = advice.blame.odds
+                return _Finding(Reason(Why.TRUNK_RED, check=name, run=control.run, tests=control.failed, odds=odds))
+            case Step.CONTROL if control is None:
+                runs = tuple(_Wanted(open_, candidate.parent, "is it red without the change?") for open_ in without.open)
+                return _Finding(Reason(Why.WAITS_FOR_CHECK, check=name, detail="on trunk without the change"), runs)
+            case Step.CONTROL if not any(attempt.tests for attempt in self._evidence(base).attempts):
+                reason = Reason(Why.WAITS_FOR_CHECK, check=name, detail="on trunk without the change")
+                return _Finding(reason, self._when_due(base, candidate.parent, advice, "is it red without the change, too?"))
+            case Step.CONTROL | Step.RETEST:  # trunk may not have the tests that failed
+                return self._retest(change, candidate, need, case, advice)
+            case _:
+                assert_never(advice.step)
+
+    def _retest(self, change: Change, candidate: Candidate, need: Need, case: Case, advice: Advice) -> "_Finding":
+        known = self._evidence(need)
+        tries = tries_of(known, change.evidence_from)
+        if len(tries) >= INFRASTRUCTURE_TRIES and next_try_at(tries) > self.view.now:
+            self._look_again(next_try_at(tries))
+            return _Finding(_stuck(need, tries[-1]))
+        # Reds from before a retry count no more against the change, but what failed then has to pass, too.
+        tests = failed_tests(known.reds) if advice.tests else ()
+        reason = Reason(Why.WAITS_FOR_CHECK, check=need.check.name, tests=tests, detail=told(case), odds=advice.blame.odds)
+        runs = self._when_due(need, candidate, replace(advice, tests=tests), f"change {change.id}, once more")
+        if not tests and need.key not in self.view.running and not self._free_workers():
+            runs = ()  # all of a check again takes as long as any run: the next free worker is its, nobody is stopped for it
+        return _Finding(reason, runs)
+
+    def _when_due(self, need: Need, candidate: Candidate, advice: Advice, because: str) -> tuple["_Wanted", ...]:
+        if need.key not in self.view.running and advice.not_before > self.view.now:
+            self._look_again(advice.not_before)
+            return ()
+        return (_Wanted(need, candidate, because, advice.tests),)
+
+    def _retest_on_top(self, change: Change, candidate: Candidate, assessment: Assessment) -> tuple[Reason, ...]:
+        """Red on top of undecided changes, and most likely for nothing: running the failed tests again takes seconds, and
+        then those behind need not be tested without it all."""
+        ahead = [self.view.waiting[id_] for id_, _ in candidate.entries[:-1]]
+        findings: list[_Finding] = []
+        for need, _ in assessment.red:
+            case = self._case(change, need, ahead=ahead)
+            advice = decide(case, self.view.snapshot.max_false_refusals)
+            if advice.step is not Step.RETEST or not advice.tests:
+                return ()
+            findings.append(self._retest(change, candidate, need, case, advice))
+        for finding in findings:
+            for run in finding.runs:
+                self._want(run.need, run.candidate, run.because, CONTROL_WORTH, run.tests)
+        return tuple(finding.reason for finding in findings)
+
+    def _case(
+        self,
+        change: Change,
+        need: Need,
+        control: Result | None = None,
+        base: Need | None = None,
+        ahead: Iterable[Change] = (),
+    ) -> Case:
+        """What is known of a red check. control: the newest result of ``base``; None: not known, or not asked for."""
+        outlook, known, since = self.view.snapshot.outlook, self._evidence(need), change.evidence_from
+        assert known.red is not None
+        reds = tuple(result for result in known.reds if result.finished_at >= since)
+        return Case(
+            need.check,
+            reds=reds or (known.red,),
+            passes=tuple(result for result in known.passes if result.finished_at >= since),
+            attempts=tuple(result for result in known.attempts if result.finished_at >= since),
+            chance=self._chance(change),
+            ahead=tuple(map(self._chance, ahead)),
+            clash=outlook.clash,
+            control=control,
+            control_passes=() if base is None else self._evidence(base).passes,
+            flake=self._flake(need.check),
+        )
+
+    def _chance(self, change: Change) -> float:
+        """That it does not break one of its checks: those that it touches share the odds that it breaks any."""
+        forecast = self.view.snapshot.outlook.forecasts.get(change.id, _DEFAULT)
+        return float(forecast.chance ** (1 / max(1, len(change.touches))))
+
+    def _flake(self, check: Check) -> float:
+        """That a run of it is red for nothing. A check that cannot run single tests is believed until it has been: on a mere
+        guess, all of it would run again for every change that breaks it."""
+        outlook = self.view.snapshot.outlook
+        if check.retest is None and check.name in outlook.steady:
+            return 0.0
+        return outlook.flakes.get(check.name, 0.0)
+
+    def _evidence(self, need: Need) -> Evidence:
+        return self.view.snapshot.evidence.get(need.key, _NOTHING)
+
+    def _look_again(self, moment: float | None) -> None:
+        if moment is not None:
+            self.moments.append(moment)
 
     def _was_red_since(self, base: Need, result: Result) -> bool:
         """The check has said both of trunk, and green only after ``result``: what made trunk red may have made this red."""
@@ -342,10 +486,11 @@ class _Draft:
         closed = self.view.snapshot.closed
         if closed is None:
             return distinct
-        through: list[Proposal] = []
-        for proposal in distinct:
-            if all(self.view.waiting[change].mends_gate for change, _ in proposal.candidate.entries):
-                through.append(proposal)
+        through = [
+            proposal
+            for proposal in distinct
+            if all(self.view.waiting[change].mends_gate for change, _ in proposal.candidate.entries)
+        ]
         kept_in = {change for proposal in through for change, _ in proposal.candidate.entries}
         for id_ in self.ready:
             if id_ not in kept_in:
@@ -372,13 +517,13 @@ class _Draft:
             if undecided.isdisjoint(need.check.needs):
                 self._want(need, proposal.candidate, f"change {proposal.change.id}", proposal.worth)
 
-    def _want(self, need: Need, candidate: Candidate, because: str, worth: float = 0.0) -> None:
+    def _want(self, need: Need, candidate: Candidate, because: str, worth: float = 0.0, tests: tuple[str, ...] = ()) -> None:
         before = self.worth.get(need.key)
         if before is not None and worth <= before:
             return
         if worth >= 0 and (before is None or before < 0) and need.key not in self.view.running:
             self.unstarted += 1
-        self.wants[need.key] = Start(need.check, need.key, candidate, because)
+        self.wants[need.key] = Start(need.check, need.key, candidate, because, tests)
         self.worth[need.key] = worth
 
     def start_and_cancel(self) -> None:
@@ -427,6 +572,8 @@ class _Draft:
         for change in self.view.queue:
             if change.id not in self.holds and change.id not in self.refusals and change.id not in self.ready:
                 self.holds[change.id] = change.holds or self._not_considered(change)
+        if self.view.red_on_trunk:
+            self._tell_red_trunk()
         landing_now = {entry[0] for entry in self.landing.candidate.entries} if self.landing else set[ChangeId]()
         decisions: list[Decision] = [*self.refusals.values()]
         if self.landing is not None:
@@ -437,6 +584,16 @@ class _Draft:
         ]
         later = [moment for moment in self.moments if moment > self.view.now]
         return Plan(tuple(decisions), min(later, default=None))
+
+    def _tell_red_trunk(self) -> None:
+        """To all who wait for whatever mends it."""
+        reasons = tuple(
+            Reason(Why.TRUNK_RED, check=name, run=red.run, tests=red.failed) for name, red in self.view.red_on_trunk.items()
+        )
+        for id_, waits in self.holds.items():
+            is_told = any(reason.why is Why.TRUNK_RED for reason in waits)
+            if not is_told and id_ not in self.ready and not self.view.mends_trunk(self.view.waiting[id_]):
+                self.holds[id_] = (*waits, *reasons)
 
     def _tell_waits(self) -> None:
         """Now that workers have been given out: which runs a change waits for, or else that it waits for a worker."""

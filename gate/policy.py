@@ -99,16 +99,18 @@ class _Board:
     def _ordered(self) -> Iterable[Change]:
         """Who was tested first stays first, so that nobody's runs are in vain; the others by what testing them is worth."""
         places, now = self.view.snapshot.places, self.view.now
-        is_closed = self.view.snapshot.closed is not None
+        is_closed, is_red = self.view.snapshot.closed is not None, bool(self.view.red_on_trunk)
 
-        def rank(change: Change) -> tuple[bool, bool, float, float]:
-            # What mends a closed trunk comes first, for nothing ahead of it could land; held ones (drafts) after all others.
-            late = (bool(change.holds), is_closed and not change.mends_gate)
+        def late(change: Change) -> tuple[bool, bool, bool]:
+            # What mends a closed or a red trunk comes first, for nothing ahead of it could land; held ones (drafts) last.
+            return bool(change.holds), is_closed and not change.mends_gate, is_red and not self.view.mends_trunk(change)
+
+        def rank(change: Change) -> tuple[bool, bool, bool, float, float]:
             place = places.get(change.id)
-            return (*late, place, 0.0) if place is not None else (*late, float("inf"), -self._urgency(change, now))
+            return (*late(change), *((place, 0.0) if place is not None else (float("inf"), -self._urgency(change, now))))
 
         if IN_ORDER:
-            ordered = sorted(self.view.queue, key=lambda change: (bool(change.holds), is_closed and not change.mends_gate))
+            ordered = sorted(self.view.queue, key=late)
         else:
             ordered = sorted(self.view.queue, key=rank)
         if not any(change.depends for change in ordered):

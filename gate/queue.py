@@ -5,7 +5,6 @@ It decides nothing and owns no fact: all of it is read from Git and the journal,
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from ci.git import GitFailed
 from ci.model import Check, InputKey, Outcome, Result, Sha
@@ -100,9 +99,11 @@ class Queue:
             case RunFinished(result=None):
                 self._findings.end(event.run, None)
             case RunFinished(result=Result() as result):
-                self._findings.end(event.run, result.outcome)
                 if result.key in self.evidence:
-                    self.evidence[result.key] = _with(self.evidence[result.key], result)
+                    self.evidence[result.key] = self.evidence[result.key].learn(result)
+                known = self.evidence.get(result.key, _NOTHING)
+                says_all = not result.tests or result.outcome is not Outcome.GREEN or known.green is result
+                self._findings.end(event.run, result.outcome if says_all else None)
             case Landed() if state.trunk != self._trunk:
                 self._move_trials(state)
                 self._move(state)
@@ -260,6 +261,9 @@ class Queue:
         self._candidates.forget()
 
 
+_NOTHING = Evidence()
+
+
 def _unreadable(submission: Submission, failed: GitFailed) -> Change:
     """A change that git cannot read keeps itself waiting, and not the whole queue; it is read again in the next turn."""
     return Change(
@@ -276,18 +280,8 @@ def _unreadable(submission: Submission, failed: GitFailed) -> Change:
 def _evidence(results: Iterable[Result]) -> Evidence:
     known = Evidence()
     for result in results:
-        known = _with(known, result)
+        known = known.learn(result)
     return known
-
-
-def _with(known: Evidence, result: Result) -> Evidence:
-    match result.outcome:
-        case Outcome.GREEN:
-            return Evidence(result, known.red)
-        case Outcome.RED | Outcome.TIMED_OUT:
-            return Evidence(known.green, result, reds=(*known.reds, result))
-        case Outcome.INFRASTRUCTURE:
-            return replace(known, attempts=(*known.attempts, result))
 
 
 def _from(known: Evidence, moment: float) -> Evidence:
@@ -296,4 +290,5 @@ def _from(known: Evidence, moment: float) -> Evidence:
         known.red if known.red is not None and known.red.finished_at >= moment else None,
         tuple(result for result in known.attempts if result.finished_at >= moment),
         tuple(result for result in known.reds if result.finished_at >= moment),
+        tuple(result for result in known.passes if result.finished_at >= moment),
     )

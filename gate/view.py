@@ -1,16 +1,18 @@
 """Questions about one snapshot, which the core of the planner and its policies ask alike. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
-from ci.model import Result
+from ci.model import CheckName, Result
 from gate.model import (
     Candidate,
     Change,
     ChangeId,
     Entry,
     Evidence,
+    Merged,
     Need,
     Reason,
     Snapshot,
@@ -175,8 +177,8 @@ class View:
             if evidence.red is not None and evidence.red.finished_at >= max(red_from, finished_at(evidence.green)):
                 red.append((need, evidence.red))
                 continue
-            tries = [result for result in evidence.attempts if result.finished_at >= red_from]
-            again_at = _next_try_at(tries)
+            tries = tries_of(evidence, red_from)
+            again_at = next_try_at(tries)
             if need.key in self.running or again_at <= self.now:
                 unknown.append(need)
             else:
@@ -186,6 +188,39 @@ class View:
             Standing.RED if red else Standing.STUCK if stuck else Standing.UNKNOWN if unknown or paused else Standing.GREEN
         )
         return Assessment(standing, tuple(red), tuple(unknown), tuple(paused), tuple(stuck), min(pauses, default=None))
+
+    def assess_trunk(self, base: Need, red_from: float) -> Assessment:
+        """What is known of a check on trunk as it is. A red one counts also beside a green one from before it: it shows that
+        trunk is red now and then, which forbids nobody to land, but speaks for those whom the check was red for."""
+        reds = self.snapshot.evidence.get(base.key, _NOTHING).reds
+        if not reds or reds[-1].finished_at < finished_at(self.snapshot.evidence[base.key].green):
+            return self.assess_needs((base,), red_from)
+        if reds[-1].finished_at >= red_from:
+            return Assessment(Standing.RED, red=((base, reds[-1]),))
+        tries = tries_of(self.snapshot.evidence[base.key], red_from)
+        again_at = next_try_at(tries)
+        if base.key in self.running or again_at <= self.now:
+            return Assessment(Standing.UNKNOWN, open=(base,))
+        if len(tries) >= INFRASTRUCTURE_TRIES:
+            return Assessment(Standing.STUCK, stuck=((base, tries[-1]),), again_at=again_at)
+        return Assessment(Standing.UNKNOWN, paused=((base, tries[-1]),), again_at=again_at)
+
+    @cached_property
+    def red_on_trunk(self) -> Mapping[CheckName, Result]:
+        """Checks that are red on trunk as far as is known, each with the newest red result."""
+        merged = self.snapshot.merges.get(Candidate(self.snapshot.trunk))
+        if not isinstance(merged, Merged):
+            return {}
+        known = ((need.check.name, self.snapshot.evidence.get(need.key, _NOTHING)) for need in merged.needs)
+        return {
+            name: evidence.red
+            for name, evidence in known
+            if evidence.red is not None and evidence.reds and evidence.red.finished_at >= finished_at(evidence.green)
+        }
+
+    def mends_trunk(self, change: Change) -> bool:
+        """Its owner says so, and it can: it has to do with a check that is known to be red on trunk."""
+        return change.fixes_trunk and not change.touches.isdisjoint(self.red_on_trunk)
 
     def objection(self, proposal: Proposal) -> Objection | None:
         """What the rule has against testing, judging or landing a proposal at all; None: nothing."""
@@ -219,7 +254,16 @@ def finished_at(result: Result | None) -> float:
     return 0.0 if result is None else result.finished_at
 
 
-def _next_try_at(tries: list[Result]) -> float:
+def tries_of(evidence: Evidence, since: float) -> tuple[Result, ...]:
+    """Infrastructure errors since the last real outcome, or since a later moment; oldest first."""
+    if not evidence.attempts:
+        return ()
+    passed_at = finished_at(evidence.passes[-1]) if evidence.passes else 0.0
+    outcome_at = max(finished_at(evidence.red), finished_at(evidence.green), passed_at)
+    return tuple(each for each in evidence.attempts if each.finished_at >= since and each.finished_at > outcome_at)
+
+
+def next_try_at(tries: Sequence[Result]) -> float:
     """When a check that could not be run is tried again; 0 when it has not failed so."""
     if not tries:
         return 0.0
@@ -250,4 +294,3 @@ def _in_order(changes: Iterable[Change]) -> Iterator[Change]:
             del stack[id_]
             done.add(id_)
             yield by_id[id_]
-

@@ -12,7 +12,6 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from ci.model import MOST_NAMED, Check, InputKey, Outcome, Result, RunId, Sha
-from ci.proof import proves
 from gate.findings import FindingBook
 from gate.model import (
     Assumption,
@@ -133,7 +132,6 @@ class World:
         self._attempts: dict[InputKey, int] = {}
         self._places: dict[ChangeId, int] = {}
         self._red_from: float | None = None  # since when trunk holds a fault
-        self._passes: dict[InputKey, tuple[Result, ...]] = {}  # green retests that prove nothing yet
         self._look_again_at: float | None = None
         self._evidence: dict[InputKey, Evidence] = {}
         self._foresight = foresight
@@ -206,29 +204,20 @@ class World:
         run.ended_at = self._now
         failed = self._contents.failures(run.key, run.attempt, run.started_at, self._now, run.tests)
         outcome = Outcome.RED if failed else Outcome.GREEN
-        self._findings.end(id_, outcome)
         named = tuple(name for name in failed if name != run.check.name)
         result = Result(
             run.key, run.check.name, outcome, id_, run.started_at, self._now, failed=named[:MOST_NAMED], tests=run.tests
         )
         self._foresight.finish(id_, result, self._now)
         self._learn(result)
+        is_proof = outcome is not Outcome.GREEN or self._evidence[run.key].green is result
+        self._findings.end(id_, outcome if is_proof else None)
         if outcome is Outcome.GREEN:
             for key in self._contents.also_green(run.key):
                 self._learn(replace(result, key=key))
 
     def _learn(self, result: Result) -> None:
-        """As gate/queue.py: a green retest counts as ci/proof.py says."""
-        known = self._evidence.get(result.key, _NOTHING)
-        if result.outcome is not Outcome.GREEN:
-            self._evidence[result.key] = Evidence(known.green, result, reds=(*known.reds, result))
-            return
-        passes = self._passes.get(result.key, ())
-        if proves(result, known.reds, passes):
-            self._evidence[result.key] = Evidence(green=result, red=known.red)
-            self._passes.pop(result.key, None)
-        else:
-            self._passes[result.key] = (*passes, result)
+        self._evidence[result.key] = self._evidence.get(result.key, _NOTHING).learn(result)
 
     def _see_trunk_green(self) -> None:
         """Trunk was tested, as a whole, by whoever put it where it is."""

@@ -329,12 +329,17 @@ class World:
 
     def _findings(self) -> dict[ChangeId, Finding]:
         book = FindingBook()
+        known: dict[InputKey, Evidence] = {}
         for event in self.events:
             match event:
                 case RunStarted():
                     book.begin(event.run, event.check, event.changes)
-                case RunFinished():
-                    book.end(event.run, event.result.outcome if event.result else None)
+                case RunFinished(result=None):
+                    book.end(event.run, None)
+                case RunFinished(result=Result() as result):
+                    known[result.key] = now = known.get(result.key, Evidence()).learn(result)
+                    says_all = not result.tests or result.outcome is not Outcome.GREEN or now.green is result
+                    book.end(event.run, result.outcome if says_all else None)
                 case ChangeSubmitted(submission=item):
                     book.forget([item.change])
                 case _:
@@ -621,13 +626,7 @@ def _evidence(results: Iterable[Result]) -> Evidence:
     """As gate/gate.py folds the results of one key."""
     known = Evidence()
     for result in results:
-        match result.outcome:
-            case Outcome.GREEN:
-                known = Evidence(result, known.red)
-            case Outcome.RED | Outcome.TIMED_OUT:
-                known = Evidence(known.green, result, reds=(*known.reds, result))
-            case Outcome.INFRASTRUCTURE:
-                known = replace(known, attempts=(*known.attempts, result))
+        known = known.learn(result)
     return known
 
 
