@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunId, Sha
+from ci.proof import proofs
 from gate.findings import FindingBook
 from gate.model import (
     ApprovalGiven,
@@ -35,6 +36,7 @@ from gate.model import (
     Merged,
     MergeOutcome,
     Need,
+    Outlook,
     Plan,
     Priority,
     Proof,
@@ -61,6 +63,10 @@ from gate.trials import TrialBook
 from gate.view import Policy
 
 TURNS_TO_SETTLE = 400  # far more than a queue of this size can need; reached only when something is planned for ever
+
+TESTS = ("test_sum", "test_more")  # of every check that can run single ones
+
+RECHECKS = 12  # looks at a later moment, after which nothing new is expected: more than retests of a few changes take
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -110,10 +116,16 @@ def code(
     breaks: Iterable[Mapping[str, str]] = (),
     needs: tuple[str, ...] = (),
     max_age_s: float | None = None,
+    retest: bool = False,
 ) -> Code:
-    """A check of these paths. breaks: contents with which it is red."""
+    """A check of these paths. breaks: contents with which it is red. retest: it names what failed, and can run just that."""
     check = Check(
-        CheckName(name), "true", inputs=inputs, needs=tuple(CheckName(need) for need in needs), max_age_s=max_age_s
+        CheckName(name),
+        "true",
+        inputs=inputs,
+        needs=tuple(CheckName(need) for need in needs),
+        max_age_s=max_age_s,
+        retest="true {tests}" if retest else None,
     )
     return Code(check, frozenset(inputs), tuple(tuple(sorted(broken.items())) for broken in breaks))
 
@@ -130,6 +142,7 @@ class World:
     files: dict[str, str]
     workers: int = 2
     every_commit: bool = False
+    outlook: Outlook = field(default_factory=Outlook)
     clashes: set[frozenset[ChangeId]] = field(default_factory=set)  # conflict with each other, though their paths do not
     now: float = 1_000.0
     events: list[Event] = field(default_factory=list)
@@ -163,6 +176,7 @@ class World:
         draft: bool = False,
         needs_approval: bool = False,
         mends_gate: bool = False,
+        fixes_trunk: bool = False,
     ) -> ChangeId:
         """Submit a change, or with ``change`` its next revision. edits: against trunk as it is now, unless an Edit."""
         id_ = ChangeId(change or len(self.state.revisions) + 1)
@@ -182,6 +196,7 @@ class World:
             priority,
             tuple(ChangeId(needed) for needed in depends),
             draft,
+            fixes_trunk=fixes_trunk,
         )
         if needs_approval:
             self.approvals_needed.add((id_, revision))
@@ -229,14 +244,25 @@ class World:
     # --- verbs of workers --------------------------------------------------------------------------------------------
 
     def finish_check(self, run: RunId, outcome: Outcome | None = None) -> None:
-        """End a run as the truth has it, or with this outcome."""
+        """End a run as the truth has it, or with this outcome. Takes a second."""
         start = self.running.pop(run)
         truth = Outcome.RED if self.code(start.check.name).is_red(self.tree_of(start.candidate)) else Outcome.GREEN
         outcome = outcome or truth
         if outcome is not Outcome.INFRASTRUCTURE and (outcome is Outcome.GREEN) != (truth is Outcome.GREEN):
             self.is_deterministic = False
         self.wait(1.0)
-        result = Result(start.key, start.check.name, outcome, run, self.now - 1.0, self.now, reason=outcome.value)
+        failed = (start.tests or TESTS[:1]) if outcome is Outcome.RED and start.check.retest else ()
+        result = Result(
+            start.key,
+            start.check.name,
+            outcome,
+            run,
+            self.now - 1.0,
+            self.now,
+            reason=outcome.value,
+            failed=failed,
+            tests=start.tests,
+        )
         self.store.setdefault(start.key, []).append(result)
         self._record(RunFinished(self.now, run, result))
 
@@ -275,6 +301,7 @@ class World:
             closed=closed.reason if closed else None,
             every_commit=self.every_commit,
             workers=self.workers,
+            outlook=self.outlook,
         )
 
     def turn(self, policy: Policy = worthwhile) -> Plan:
@@ -320,7 +347,7 @@ class World:
             if self.running:
                 runs = list(self.running)
                 self.finish_check(chance.choice(runs) if chance else runs[0])
-            elif made.look_again_at is None or rechecks > 2:
+            elif made.look_again_at is None or rechecks > RECHECKS:
                 return made
             else:
                 rechecks += 1
@@ -434,6 +461,7 @@ class World:
             evidence_from=max(submission.at, retried_at),
             retried_at=retried_at,
             mends_gate=submission.change in self.mending,
+            fixes_trunk=submission.fixes_trunk,
         )
 
     def _newest(self, entry: Entry) -> Change:
@@ -471,7 +499,7 @@ class World:
                 self.book.note(candidate, merged.needs, tested, self._is_green)
 
     def _is_green(self, key: InputKey) -> bool:
-        return any(result.outcome is Outcome.GREEN for result in self.store.get(key, ()))
+        return any(True for _ in proofs(self.store.get(key, ())))
 
     def _start(self, start: Start) -> None:
         _require(start.candidate in self.merges, "a landing of the same plan has made the candidate old", start)
@@ -549,7 +577,7 @@ class World:
             for code in self.codes:
                 greens = [
                     result
-                    for result in self.store.get(code.key(tree), ())
+                    for result in proofs(self.store.get(code.key(tree), ()))
                     if result.is_green_at(self.now, code.check.max_age_s)
                 ]
                 _require(bool(greens), f"{code.check.name} is not green", candidate)
@@ -591,6 +619,7 @@ class World:
         for start in starts:
             tree = self.tree_of(start.candidate)
             _require(self.code(start.check.name).key(tree) == start.key, "a wrong key", start)
+            _require(not start.tests or start.check.retest is not None, "a retest that the check has no words for", start)
             for change, revision in start.candidate.entries:
                 submission = self.state.waiting.get(change)
                 _require(submission is not None and submission.revision == revision, "not a waiting revision", start)

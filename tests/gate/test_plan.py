@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
-from ci.model import Outcome, RunId
-from fakes.queue import Code, Edit, World, code
+from ci.model import CheckName, Outcome, RunId
+from fakes.queue import TESTS, Code, Edit, World, code
+from gate.blame import RETEST_APART_S
 from gate.model import (
     Build,
     Cancel,
     Candidate,
     ChangeId,
     Decision,
+    Forecast,
     Land,
+    Outlook,
     Plan,
     Priority,
     Refuse,
@@ -169,8 +172,8 @@ def test_a_check_is_not_run_while_one_that_it_needs_cannot_be() -> None:
 # --- red trunk --------------------------------------------------------------------------------------------------------
 
 
-def red_trunk() -> World:
-    queue = one_check()
+def red_trunk(**settings: Any) -> World:
+    queue = one_check(**settings)
     queue.move_trunk({"a": "bad"})
     queue.push({"b": "1"})
     queue.turns()
@@ -907,3 +910,283 @@ def test_with_every_commit_a_train_lands_only_as_far_as_each_prefix_is_green() -
     queue.turn(policy)
     queue.turn(policy)
     assert queue.landed == [((1, 1),)]
+
+
+# --- verdicts by odds -------------------------------------------------------------------------------------------------
+
+FLAKY = Outlook(flakes={CheckName("unit"): 0.05})
+
+
+def flaky(outlook: Outlook = FLAKY, **settings: Any) -> World:
+    """One check that names what failed and can run just that, green on trunk, and known to be red for nothing at times."""
+    unit = code("unit", "a", "b", "c", breaks=[{"a": "bad"}, {"b": "bad"}], retest=True)
+    queue = world(unit, outlook=outlook, **settings)
+    green_base(queue)
+    return queue
+
+
+def red_by_accident(queue: World) -> World:
+    """One change, which is red though nothing is wrong with it."""
+    queue.push({"a": "1"})
+    queue.turns()
+    queue.finish("unit", 1, Outcome.RED)
+    return queue
+
+
+def waits_until(queue: World) -> float:
+    """Let time pass until the gate wants to look again; how long that is."""
+    moment = queue.turns().look_again_at
+    assert moment is not None
+    before, queue.now = queue.now, max(queue.now, moment)
+    return queue.now - before
+
+
+def test_red_that_may_be_nobodys_fault_refuses_nobody_and_says_how_likely_that_is() -> None:
+    queue = red_by_accident(flaky())
+    made = queue.turns()
+    (reason,) = queue.reasons(1)
+    assert (queue.verdict(1), queue.running) == (None, {})
+    assert (reason.why, reason.check, reason.tests) == (Why.WAITS_FOR_CHECK, "unit", TESTS[:1])
+    assert sum(chance for _, chance in reason.odds) == pytest.approx(1)
+    assert 0.2 < dict(reason.odds)["a flake"] < 0.4
+    assert made.look_again_at == queue.now + RETEST_APART_S
+
+
+def test_only_the_failed_tests_run_again_apart_in_time_and_the_change_lands_when_they_passed_more_often_than_not() -> None:
+    queue = red_by_accident(flaky())
+    runs = len(queue.started)
+    for _ in range(2):
+        assert queue.verdict(1) is None
+        assert waits_until(queue) == RETEST_APART_S
+        queue.turns()
+        queue.finish("unit", 1)
+    queue.turns()
+    assert queue.verdict(1) is LANDED
+    assert [start.tests for start in queue.started[runs:]] == [TESTS[:1]] * 2
+
+
+def test_red_again_and_again_is_refused_with_how_often_it_was_and_the_odds() -> None:
+    queue = flaky()
+    queue.push({"a": "bad"})
+    queue.turns()
+    queue.finish("unit", 1)
+    while queue.verdict(1) is None:
+        assert waits_until(queue) >= RETEST_APART_S
+        queue.turns()
+        queue.finish("unit", 1)
+        queue.turns()
+    (reason,) = queue.reasons(1)
+    assert (reason.why, reason.tests) == (Why.CHECK_RED, TESTS[:1])
+    assert reason.detail.startswith("red 4 times in ")
+    assert reason.odds[0][0] == "the change"
+    assert reason.odds[0][1] > 1 - queue.snapshot().max_false_refusals
+    assert len(queue.started) == 4
+
+
+def test_a_new_revision_starts_with_a_clean_slate_and_a_whole_run() -> None:
+    queue = red_by_accident(flaky())
+    queue.turns()
+    queue.push({"a": "2"}, change=1)
+    queue.turns()
+    assert [(start.candidate.entries, start.tests) for start in queue.running.values()] == [(((1, 2),), ())]
+
+
+def test_with_odds_that_nothing_flakes_the_first_red_on_a_green_trunk_refuses() -> None:
+    queue = red_by_accident(flaky(Outlook()))
+    queue.turns()
+    assert queue.whys(1) == [Why.CHECK_RED]
+
+
+def test_a_check_that_cannot_run_single_tests_is_believed_until_it_was_once_red_for_nothing() -> None:
+    for steady, verdict in (({"unit"}, REFUSED), (set(), None)):
+        queue = one_check(outlook=replace(FLAKY, steady=frozenset(map(CheckName, steady))))
+        green_base(queue)
+        red_by_accident(queue)
+        queue.turns()
+        assert queue.verdict(1) is verdict
+
+
+def test_a_check_that_can_run_single_tests_is_not_believed_at_once_though_it_was_never_red_for_nothing() -> None:
+    queue = red_by_accident(flaky(replace(FLAKY, steady=frozenset({CheckName("unit")}))))
+    queue.turns()
+    assert queue.verdict(1) is None
+
+
+def test_the_whole_check_again_waits_for_a_free_worker_and_single_tests_do_not() -> None:
+    for retest in (False, True):
+        unit = code("unit", "a", "b", retest=retest)
+        other = code("other", "c", "docs")
+        queue = world(unit, other, outlook=FLAKY, workers=1)
+        green_base(queue)
+        red_by_accident(queue)
+        queue.turns()
+        queue.push({"c": "1"})
+        queue.turns()
+        queue.wait(RETEST_APART_S)
+        queue.turns()
+        expected = {("unit", (1,))} if retest else {("other", (2,))}
+        assert queue.tested() == expected
+
+
+def test_a_red_on_top_of_an_undecided_change_is_run_again_when_most_likely_neither_is_at_fault() -> None:
+    """Each is fine with 99.9 %, and one run of 20 is red for nothing: those behind need not be tested without it all."""
+    sure = {ChangeId(change): Forecast(0.999) for change in (1, 2)}
+    queue = flaky(replace(FLAKY, forecasts=sure, clash=0.001))
+    queue.push({"a": "1"})
+    queue.push({"b": "1"})
+    queue.turns()
+    queue.finish("unit", 2, Outcome.RED)
+    queue.turns()
+    assert Why.WAITS_FOR_CHANGE in queue.whys(2)
+    queue.wait(RETEST_APART_S)
+    queue.turns()
+    assert [start.tests for start in queue.running.values() if start.candidate.entries[-1][0] == 2] == [TESTS[:1]]
+
+
+def test_a_red_on_top_of_a_change_that_may_well_be_bad_is_not_run_again() -> None:
+    queue = flaky(replace(FLAKY, forecasts={ChangeId(1): Forecast(0.6)}))
+    queue.push({"a": "1"})
+    queue.push({"b": "1"})
+    queue.turns()
+    queue.finish("unit", 2, Outcome.RED)
+    queue.wait(RETEST_APART_S)
+    queue.turns()
+    assert not any(start.tests for start in queue.started)
+
+
+def test_a_retest_that_cannot_be_run_is_paused_then_a_person_is_asked_and_the_change_is_never_refused() -> None:
+    queue = red_by_accident(flaky())
+    for tries in range(INFRASTRUCTURE_TRIES):
+        queue.wait(RETEST_APART_S)
+        queue.turns()
+        assert [start.tests for start in queue.running.values()] == [TESTS[:1] if tries == 0 else ()]
+        queue.finish("unit", 1, Outcome.INFRASTRUCTURE)
+        queue.turns()
+        assert not queue.running
+    assert (queue.verdict(1), queue.whys(1)) == (None, [Why.INFRASTRUCTURE])
+    queue.wait(RED_TRUNK_RECHECK_S)
+    queue.turns()
+    queue.finish("unit", 1)
+    queue.turns()
+    assert queue.verdict(1) is LANDED
+
+
+def test_after_a_retry_reds_from_before_do_not_count_against_the_change_but_their_tests_have_to_pass() -> None:
+    queue = flaky()
+    queue.push({"a": "bad"})
+    queue.turns()
+    queue.finish("unit", 1)
+    queue.wait(RETEST_APART_S)
+    queue.turns()
+    queue.finish("unit", 1)
+    queue.wait(1)
+    queue.retry(1)
+    queue.turns()
+    assert [start.tests for start in queue.running.values()] == [()]
+    queue.finish("unit", 1)
+    made = queue.turns()
+    assert queue.verdict(1) is None  # the third red in all, and the first that counts
+    assert made.look_again_at == queue.now + RETEST_APART_S
+
+
+def test_on_a_red_trunk_nobody_is_refused_however_often_it_is_red_and_the_odds_are_told() -> None:
+    queue = flaky()
+    queue.move_trunk({"a": "bad"})
+    queue.push({"c": "1"})
+    for _ in range(12):
+        for run in list(queue.running):
+            queue.finish_check(run)
+        queue.turns()
+        queue.wait(RETEST_APART_S)
+    (reason,) = queue.reasons(1)
+    assert (queue.verdict(1), reason.why) == (None, Why.TRUNK_RED)
+    assert reason.odds[0][0] == "trunk"
+
+
+def test_a_fault_on_trunk_that_shows_now_and_then_is_looked_for_there_before_a_sure_change_is_refused() -> None:
+    queue = flaky(replace(FLAKY, flakes={CheckName("unit"): 0.001}, forecasts={ChangeId(1): Forecast(0.999)}))
+    red_by_accident(queue)
+    queue.turns()
+    for _ in range(3):
+        if any(not start.candidate.entries for start in queue.running.values()):
+            break
+        for run in list(queue.running):
+            queue.finish_check(run, Outcome.RED)
+        queue.wait(RETEST_APART_S * 4)
+        queue.turns()
+    assert [(start.candidate.entries, start.tests) for start in queue.running.values()] == [((), TESTS[:1])]
+    queue.finish("unit", None, Outcome.RED)
+    queue.turns()
+    assert (queue.verdict(1), queue.whys(1)) == (None, [Why.TRUNK_RED])
+
+
+def test_tests_that_trunk_does_not_have_are_not_asked_for_there_without_end() -> None:
+    queue = flaky(replace(FLAKY, flakes={CheckName("unit"): 0.001}, forecasts={ChangeId(1): Forecast(0.999)}))
+    queue.push({"a": "bad"})
+    for _ in range(60):
+        queue.turns()
+        for run, start in list(queue.running.items()):
+            on_trunk = not start.candidate.entries
+            queue.finish_check(run, Outcome.INFRASTRUCTURE if on_trunk and start.tests else None)
+        queue.wait(RETEST_APART_S)
+    assert queue.verdict(1) is REFUSED
+    assert sum(not start.candidate.entries for start in queue.started) <= 1
+
+
+# --- what mends a red trunk -------------------------------------------------------------------------------------------
+
+
+def test_who_says_that_it_mends_a_red_trunk_is_tested_and_lands_before_all_others_who_are_told() -> None:
+    queue = red_trunk()
+    for at in range(3):
+        queue.push({f"f{at}": "1"})
+    mending = queue.push({"a": "mended"}, fixes_trunk=True)
+    queue.turns()
+    assert ("unit", (mending,)) in queue.tested()
+    assert Why.TRUNK_RED not in queue.whys(mending)
+    assert all(Why.TRUNK_RED in queue.whys(change) for change in range(1, mending))
+    queue.finish("unit", mending)
+    queue.turns()
+    assert queue.landed == [((mending, 1),)]
+
+
+def test_with_one_worker_what_mends_a_red_trunk_takes_it_from_whatever_runs() -> None:
+    queue = red_trunk(workers=1)
+    queue.push({"b": "2"})
+    queue.turns()
+    assert queue.tested() == {("unit", (2,))}
+    mending = queue.push({"a": "mended"}, fixes_trunk=True)
+    queue.turns()
+    assert queue.tested() == {("unit", (mending,))}
+
+
+def test_who_has_nothing_to_do_with_what_is_red_does_not_pass_the_queue_by_saying_so() -> None:
+    queue = world(workers=1)
+    queue.move_trunk({"a": "bad"})
+    queue.push({"b": "1"})
+    queue.turns()
+    queue.settle()
+    queue.push({"b": "2"}, fixes_trunk=True)
+    queue.turns()
+    assert [change.id for change in View(queue.snapshot(), queue.now).queue] == [1, 2]
+    assert not View(queue.snapshot(), queue.now).mends_trunk(queue.snapshot().changes[-1])
+    assert Why.TRUNK_RED in queue.whys(2)
+
+
+def test_on_a_green_trunk_nobody_passes_the_queue_by_saying_that_it_mends_trunk() -> None:
+    queue = one_check(workers=1)
+    green_base(queue)
+    queue.push({"a": "1"})
+    queue.turns()
+    queue.push({"b": "1"}, fixes_trunk=True)
+    queue.turns()
+    assert queue.tested() == {("unit", (1,))}
+
+
+def test_what_claims_to_mend_a_red_trunk_and_does_not_stops_nobody_who_does() -> None:
+    queue = red_trunk()
+    claiming = queue.push({"a": Edit("bad", "mended"), "b": Edit("0", "bad")}, fixes_trunk=True)
+    mending = queue.push({"a": "mended"})
+    queue.settle()
+    assert queue.verdict(mending) is LANDED
+    assert queue.verdict(claiming) is REFUSED

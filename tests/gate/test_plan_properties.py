@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ci.model import Outcome, Sha
+from ci.model import CheckName, Outcome, Sha
 from fakes.queue import Code, World, code, refold
-from gate.model import Candidate, ChangeId, Hold, Priority, Why
+from gate.model import Candidate, ChangeId, Hold, Outlook, Priority, Why
 from gate.view import Proposal, View
 
 PATHS = ("a", "b", "c", "d")
 TEXTS = ("0", "1", "2", "3")
+NAMES = tuple(map(CheckName, ("lint", "unit", "e2e")))
 AT_MOST = 9  # changes in one history
 
 contents = st.dictionaries(st.sampled_from(PATHS), st.sampled_from(TEXTS), min_size=1, max_size=2)
@@ -25,13 +26,14 @@ breaking = st.dictionaries(st.sampled_from(PATHS), st.sampled_from(TEXTS[1:]), m
 def codes(draw: st.DrawFn) -> tuple[Code, ...]:
     """One to three checks over some of the paths, red on some contents; some pairs break only together."""
     made: list[Code] = []
-    for name in ("lint", "unit", "e2e")[: draw(st.sampled_from((1, 2, 3)))]:
+    for name in NAMES[: draw(st.sampled_from((1, 2, 3)))]:
         inputs = draw(st.sets(st.sampled_from(PATHS), min_size=1))
         breaks = [broken for broken in draw(st.lists(breaking, max_size=3)) if inputs >= broken.keys()]
         is_last = draw(st.booleans())
         needs = (made[-1].check.name,) if made and is_last else ()
         max_age_s = draw(st.sampled_from((None, None, 30.0)))
-        made.append(code(name, *sorted(inputs), breaks=breaks, needs=needs, max_age_s=max_age_s))
+        retest = draw(st.booleans())
+        made.append(code(name, *sorted(inputs), breaks=breaks, needs=needs, max_age_s=max_age_s, retest=retest))
     return tuple(made)
 
 
@@ -43,6 +45,8 @@ class Queue(RuleBasedStateMachine):
         workers=st.integers(1, 4),
         every_commit=st.booleans(),
         clashes=st.sets(st.frozensets(st.integers(1, AT_MOST), min_size=2, max_size=2), max_size=2),
+        flakes=st.dictionaries(st.sampled_from(NAMES), st.sampled_from((0.01, 0.3)), max_size=2),
+        steady=st.sets(st.sampled_from(NAMES), max_size=1),
         chance=st.integers(0, 2**16),
     )
     def begin(
@@ -51,6 +55,8 @@ class Queue(RuleBasedStateMachine):
         workers: int,
         every_commit: bool,
         clashes: set[frozenset[int]],
+        flakes: dict[CheckName, float],
+        steady: set[CheckName],
         chance: int,
     ) -> None:
         self.world = World(
@@ -59,6 +65,7 @@ class Queue(RuleBasedStateMachine):
             workers=workers,
             every_commit=every_commit,
             clashes={frozenset(map(ChangeId, clash)) for clash in clashes},
+            outlook=Outlook(flakes=flakes, steady=steady),
         )
         self.chance = random.Random(chance)
 
@@ -67,7 +74,7 @@ class Queue(RuleBasedStateMachine):
         edits=contents,
         depends=st.sets(st.integers(1, AT_MOST), max_size=1),
         priority=st.sampled_from(Priority),
-        kind=st.sampled_from(("", "", "", "draft", "needs approval", "mends gate")),
+        kind=st.sampled_from(("", "", "", "draft", "needs approval", "mends gate", "fixes trunk")),
     )
     def push(self, edits: dict[str, str], depends: set[int], priority: Priority, kind: str) -> None:
         self.world.push(
@@ -77,6 +84,7 @@ class Queue(RuleBasedStateMachine):
             draft=kind == "draft",
             needs_approval=kind == "needs approval",
             mends_gate=kind == "mends gate",
+            fixes_trunk=kind == "fixes trunk",
         )
 
     @precondition(lambda self: len(self.world.state.revisions) < AT_MOST)
@@ -176,9 +184,7 @@ def everything_is_decided(world: World, chance: random.Random) -> None:
     for hold in (decision for decision in made.decisions if isinstance(decision, Hold)):
         assert hold.reasons
         change = hold.change
-        while world.whys(change) == [Why.WAITS_FOR_CHANGE]:  # what it waits for must have an excuse of its own
-            ahead = world.reasons(change)[0].change
-            assert ahead is not None
+        while ahead := waited_for(world, change):  # what it waits for must have an excuse of its own
             assert ahead in world.state.waiting
             assert ahead in world.state.waiting[change].depends
             change = ahead
@@ -192,6 +198,12 @@ def everything_is_decided(world: World, chance: random.Random) -> None:
     waiting = {decision.change for decision in made.decisions if isinstance(decision, Hold)}
     assert waiting == set(world.state.waiting)
     assert world.state.verdicts.keys() | waiting == set(world.state.revisions)
+
+
+def waited_for(world: World, change: ChangeId) -> ChangeId | None:
+    """The one change that it waits for, and for nothing else; a red trunk is told to everyone."""
+    reasons = [reason for reason in world.reasons(change) if reason.why is not Why.TRUNK_RED]
+    return reasons[0].change if [reason.why for reason in reasons] == [Why.WAITS_FOR_CHANGE] else None
 
 
 Queue.TestCase.settings = settings(
