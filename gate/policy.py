@@ -6,6 +6,7 @@ change without one of those, in case it does not land; one run for several chang
 and the runs that must all be green before a change may land ahead of one that is undecided.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,7 +14,7 @@ from heapq import heappop, heappush
 from math import log
 
 from ci.model import CheckName
-from gate.model import Candidate, Change, ChangeId, Entry, Finding, Forecast, Need, Outlook, Unmerged, Verdict
+from gate.model import Candidate, Change, ChangeId, Entry, Finding, Forecast, Need, Outlook, Priority, Unmerged, Verdict
 from gate.view import Proposal, Standing, View
 
 START_CHANCE = 0.1  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
@@ -26,10 +27,10 @@ PATIENCE_S = 3600.0  # who has waited this long comes before all who have not, s
 STARVING_WORTH = 1000.0  # times the usual
 AGING_S = 1800.0  # every further half hour of waiting counts as much as being worth it once more
 STICKS = 4.0  # a run is worth so many times what it would be as a new one: stopping it must pay
+JOINS = 1.2  # the same for a run of several changes, in whose place comes one of these and more
 GO_ON = -1.0  # worth of what is not started for its own sake
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 
-IN_ORDER = 1
 BROAD = 64  # names of a change, from which on it is looked at by itself and not entered under each
 
 _DEFAULT = Forecast()
@@ -91,40 +92,38 @@ class _Board:
         self._broad: list[tuple[frozenset[str], int]] = []
         self._position: dict[ChangeId, int] = {}
         self._segments: dict[frozenset[CheckName], list[_Member]] = {}  # since the last green one of each line
+        self._arrival = {change.id: at for at, change in enumerate(view.snapshot.changes)}
+        authors = Counter(
+            view.waiting[run.changes[-1]].by
+            for run in view.snapshot.running
+            if run.changes[-1:] and run.changes[-1] in view.waiting
+        )
+        self._fair_runs = max(1.0, view.snapshot.workers / max(1, len({change.by for change in view.queue})))
+        self._runs_by = authors
         for change in self._ordered():
             self._take(change)
 
     # --- order ---------------------------------------------------------------------------------------------------------
 
     def _ordered(self) -> Iterable[Change]:
-        """Who was tested first stays first, so that nobody's runs are in vain; the others by what testing them is worth."""
-        places, now = self.view.snapshot.places, self.view.now
+        """Priority, then submission. But nobody who came first by priority has the runs of others begin again: what is
+        under test already stays ahead of it, and it overtakes by covering every outcome."""
+        places = self.view.snapshot.places
         is_closed, is_red = self.view.snapshot.closed is not None, bool(self.view.red_on_trunk)
+        is_hurried = any(change.priority.rank < Priority.NORMAL.rank for change in self.view.queue)
 
-        def late(change: Change) -> tuple[bool, bool, bool]:
+        def rank(at: int) -> tuple[bool, bool, bool, int, int]:
             # What mends a closed or a red trunk comes first, for nothing ahead of it could land; held ones (drafts) last.
-            return bool(change.holds), is_closed and not change.mends_gate, is_red and not self.view.mends_trunk(change)
+            change = self.view.queue[at]
+            is_late = is_closed and not change.mends_gate
+            is_stuck = is_red and not self.view.mends_trunk(change)
+            is_tested = is_hurried and change.id in places
+            return bool(change.holds), is_late, is_stuck, -1 if is_tested else change.priority.rank, self._arrival[change.id]
 
-        def rank(change: Change) -> tuple[bool, bool, bool, float, float]:
-            place = places.get(change.id)
-            return (*late(change), *((place, 0.0) if place is not None else (float("inf"), -self._urgency(change, now))))
-
-        if IN_ORDER:
-            ordered = sorted(self.view.queue, key=late)
-        else:
-            ordered = sorted(self.view.queue, key=rank)
+        ordered = [self.view.queue[at] for at in sorted(range(len(self.view.queue)), key=rank)]
         if not any(change.depends for change in ordered):
             return ordered
         return _after_dependencies(ordered, self.view.waiting.keys())
-
-    def _urgency(self, change: Change, now: float) -> float:
-        """Highest response ratio next (Brinch Hansen, 1971), times the chance to land: small before large, and nobody
-        starves."""
-        forecast = self.outlook.forecasts.get(change.id, _DEFAULT)
-        waited_s = max(0.0, now - change.submitted_at)
-        takes_s = forecast.duration_s or USUAL_S
-        worth = RANK_WORTH[change.priority.rank] * forecast.chance * (1 + waited_s / takes_s)
-        return worth * (STARVING_WORTH if waited_s > PATIENCE_S else 1.0)
 
     # --- one change after the other --------------------------------------------------------------------------------------
 
@@ -323,7 +322,9 @@ class _Board:
         return True
 
     def _depends_on(self, member: _Member, bits: int) -> bool:
-        return any((self._position.get(needed, -1) >= 0 and bits >> self._position[needed] & 1) for needed in member.change.depends)
+        return any(
+            (self._position.get(needed, -1) >= 0 and bits >> self._position[needed] & 1) for needed in member.change.depends
+        )
 
     def _make_ready(self, member: _Member) -> None:
         """It lands now, and with it all that it was tested with."""
@@ -416,16 +417,13 @@ class _Board:
         undecided = member.direct & self.undecided
         return self.members[undecided.bit_length() - 1].change.id if undecided else None
 
-    def _worth(self, member: _Member, chance: float, lands: float) -> float:
+    def _worth(self, member: _Member, chance: float, lands: float, *, in_line: bool = False) -> float:
         """Landings per worker second, with the weight of priority and of waiting."""
         if chance < START_CHANCE and member.state is not _State.RUNNING:
             return -1.0
-        waited_s = max(0.0, self.view.now - member.change.submitted_at)
-        weight = RANK_WORTH[member.change.priority.rank] * (1.0 + waited_s / AGING_S)
-        if waited_s > PATIENCE_S:
-            weight *= STARVING_WORTH
+        weight = self._weight(member)
         if member.state is _State.RUNNING:
-            weight *= STICKS
+            weight *= JOINS if in_line else STICKS
         return min(0.5, weight * chance * lands / max(1.0, member.cost_s))
 
     def _cuts(self) -> dict[int, tuple[float, ChangeId | None]]:
@@ -493,7 +491,7 @@ class _Board:
             last = stop if is_open else stop - 1
             at = min(
                 range(start + 1, min(last, start + most) + 1),
-                key=lambda count: (abs(fine[count] - middle) if fine[count] < middle or not is_open else 0.0, -count),
+                key=lambda count: (abs(fine[count] - middle), -count),
             )
             chosen[at] = -minus
             room -= 1
@@ -518,7 +516,7 @@ class _Board:
             elif count in chosen:
                 lands = (count - before) * fine[count] / fine[before]
                 oldest = min(cover, key=lambda other: other.change.submitted_at)
-                worth = self._worth(member, chosen[count], lands)
+                worth = self._worth(member, chosen[count], lands, in_line=True)
                 if worth >= 0:
                     worth = max(worth, min(0.5, worth * self._weight(oldest) / self._weight(member)))
                 cuts[member.bit] = (worth, None)
@@ -531,9 +529,13 @@ class _Board:
             cuts[other.bit] = (-1.0, None)
 
     def _weight(self, member: _Member) -> float:
-        waited_s = max(0.0, self.view.now - member.change.submitted_at)
-        starving = STARVING_WORTH if waited_s > PATIENCE_S else 1.0
-        return RANK_WORTH[member.change.priority.rank] * (1.0 + waited_s / AGING_S) * starving
+        """Priority, waiting, and less for an author who has more than an equal share of the workers."""
+        change = member.change
+        waited_s = max(0.0, self.view.now - change.submitted_at)
+        weight = RANK_WORTH[change.priority.rank] * (1.0 + waited_s / AGING_S)
+        if waited_s > PATIENCE_S:
+            return weight * STARVING_WORTH
+        return weight / max(1.0, self._runs_by[change.by] / self._fair_runs)
 
     def covering(self, member: _Member, undecided: list[int], fixed: set[int]) -> Iterator[tuple[int, float]]:
         """The pasts that must all be green for the change to overtake those that will be decided long after its own runs
@@ -573,7 +575,11 @@ class _Board:
         """Runs for pasts that are less likely, as long as a worker may be left for them, and runs to overtake with."""
         heap: list[tuple[float, int, _Pasts]] = []
         for member in self.members:
-            if member.candidate is None or member.state in (_State.OUT, _State.FAR) or (member.settles and member.state >= _State.GREEN):
+            if (
+                member.candidate is None
+                or member.state in (_State.OUT, _State.FAR)
+                or (member.settles and member.state >= _State.GREEN)
+            ):
                 continue
             if not member.direct & self.undecided:
                 continue
@@ -593,7 +599,6 @@ class _Board:
                 room -= 1
             if pasts.advance() and pasts.chance >= KEEP_CHANCE:
                 heappush(heap, (-pasts.worth, bit, pasts))
-
 
     def _under_way(self) -> Iterator[Proposal]:
         """What runs may go on where nothing else wants its worker, as long as what it assumes may still come true."""
@@ -647,9 +652,7 @@ class _Pasts:
         # Who is suspected of a red batch stays out: with it in again the batch would be red again.
         open_to = [bit for bit in undecided if not board.members[bit.bit_length() - 1].suspected]
         flips = sorted((_flip_cost(board.members[bit.bit_length() - 1].lands), bit) for bit in open_to)
-        fixed = {
-            1 << board._position[needed] for needed in member.change.depends if needed in board._position
-        }
+        fixed = {1 << board._position[needed] for needed in member.change.depends if needed in board._position}
         flips = [(cost, bit) for cost, bit in flips if bit not in fixed]
         found: dict[int, float] = {}
         for cost, bits in _best_flips([cost for cost, _ in flips], [bit for _, bit in flips], member.path):
