@@ -1147,7 +1147,7 @@ def test_who_says_that_it_mends_a_red_trunk_is_tested_and_lands_before_all_other
     assert all(Why.TRUNK_RED in queue.whys(change) for change in range(1, mending))
     queue.finish("unit", mending)
     queue.turns()
-    assert queue.landed == [((mending, 1),)]
+    assert queue.landed[0] == ((mending, 1),)
 
 
 def test_with_one_worker_what_mends_a_red_trunk_takes_it_from_whatever_runs() -> None:
