@@ -25,7 +25,10 @@ class Priority(StrEnum):
 
     @property
     def rank(self) -> int:
-        return list(Priority).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 
 
 class Why(StrEnum):
@@ -300,6 +303,7 @@ class Candidate:
     base: Sha
     entries: tuple[Entry, ...] = ()
     together: int = 1
+    _assumption: list[Assumption] = field(default_factory=list, init=False, repr=False, compare=False)  # once asked for
 
     @property
     def parent(self) -> "Candidate":
@@ -309,7 +313,9 @@ class Candidate:
     @property
     def assumption(self) -> Assumption:
         """What is assumed of the last change's company."""
-        return frozenset(change for change, _ in self.entries[:-1]), self.together
+        if not self._assumption:
+            self._assumption.append((frozenset([change for change, _ in self.entries[:-1]]), self.together))
+        return self._assumption[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,8 +154,8 @@ class _Draft:
         change, candidate = proposal.change, proposal.candidate
         if known.again_at is not None:
             self.moments.append(known.again_at)
-        is_built = candidate in self.view.snapshot.merges
-        if known.open and not is_built and not all(need.key in self.view.running for need in known.open):
+        is_under_way = all(need.key in self.view.running for need in known.open)
+        if not is_under_way and candidate not in self.view.snapshot.merges:
             self._build(proposal)
         self._want_all(proposal, known)
         if change.id in self.holds:
@@ -511,6 +511,10 @@ class _Draft:
     # runs
 
     def _want_all(self, proposal: Proposal, assessment: Assessment) -> None:
+        only = assessment.open[0] if len(assessment.open) == 1 else None
+        if only is not None and not (only.check.needs or assessment.paused or assessment.stuck):
+            self._want(only, proposal.candidate, f"change {proposal.change.id}", proposal.worth)
+            return
         undecided = {need.check.name for need in assessment.open}
         undecided |= {need.check.name for need, _ in (*assessment.paused, *assessment.stuck)}
         for need in assessment.open:

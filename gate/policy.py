@@ -1,9 +1,9 @@
 """Chooses what to test, by expected landings per worker-minute. Pure: a policy proposes, and gate/plan.py disposes.
 
 What a run is worth is the chance that its outcome will be needed, times how many changes it lands if it is green, over the
-worker time that it still takes. On this one scale compare a change on top of all that is likely to land ahead of it; the same
-change without one of those, in case it does not land; one run for several changes, and the halves of a batch that was red;
-and the runs that must all be green before a change may land ahead of one that is undecided.
+worker time that it still takes. On this one scale compare a change on top of all that is likely to land ahead of it; the
+same change without one of those, in case it does not land; one run for several changes, and the halves of a batch that was
+red; and the runs that must all be green before a change may land ahead of one that is undecided.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heappop, heappush
+from itertools import pairwise
 from math import log
 
 from ci.model import CheckName
@@ -88,6 +89,7 @@ class _Board:
         self.held: list[_Member] = []
         self.undecided = 0
         self.ready = 0
+        self._asked: set[tuple[int, int]] = set()  # pasts beside the likeliest that are proposed, by bit of the member
         self._by_name: dict[str, int] = {}
         self._broad: list[tuple[frozenset[str], int]] = []
         self._position: dict[ChangeId, int] = {}
@@ -128,7 +130,7 @@ class _Board:
     # --- one change after the other --------------------------------------------------------------------------------------
 
     def _take(self, change: Change) -> None:
-        if not change.may_run or self.view.hopelessness(change):
+        if not change.may_run or change.broken or (change.depends and self.view.hopelessness(change)):
             return
         direct = 0
         names, by_name = change.names, self._by_name
@@ -479,7 +481,7 @@ class _Board:
             mass = (fine[start] if is_open else fine[start] - fine[stop]) / total
             heappush(heap, (-base * mass, start, stop, is_open))
 
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             offer(start, stop, False)
         offer(bounds[-1], end, not is_red)
         room = self.view.snapshot.workers
@@ -587,7 +589,7 @@ class _Board:
             if pasts.chance >= KEEP_CHANCE:
                 heappush(heap, (-pasts.worth, member.bit, pasts))
         while heap and room > 0:
-            minus, bit, pasts = heappop(heap)
+            _, bit, pasts = heappop(heap)
             member = pasts.member
             candidate = self.candidate(pasts.assumed, member.change)
             forecast = self.outlook.forecasts.get(member.change.id, _DEFAULT)
@@ -595,6 +597,7 @@ class _Board:
             if state is _State.RUNNING or (state is _State.UNKNOWN and pasts.chance >= START_CHANCE):
                 weight = self._weight(member) * (STICKS if state is _State.RUNNING else 1.0)
                 worth = min(0.5, weight * pasts.chance * forecast.chance / max(1.0, cost_s))
+                self._asked.add((member.bit, pasts.assumed))
                 yield Proposal(member.change, candidate, False, worth, self._behind(member))
                 room -= 1
             if pasts.advance() and pasts.chance >= KEEP_CHANCE:
@@ -611,7 +614,7 @@ class _Board:
                 continue
             assumed = sum(1 << self._position[change] for change in ahead)
             member = self.members[at]
-            if assumed == member.assumed or assumed >> at:
+            if assumed == member.assumed or assumed >> at or (member.bit, assumed) in self._asked:
                 continue
             candidate = self.candidate(assumed, member.change)
             needs = self._needs(candidate)

@@ -164,7 +164,9 @@ class View:
         assumed = self.snapshot.trials.get(candidate.entries[-1][0])
         return None if assumed is None else assumed.get(candidate.assumption)
 
-    def assess_needs(self, needs: Iterable[Need], red_from: float) -> Assessment:
+    def assess_needs(self, needs: tuple[Need, ...], red_from: float) -> Assessment:
+        if len(needs) == 1 and needs[0].key not in self.snapshot.evidence:  # as it is for most
+            return Assessment(Standing.UNKNOWN, open=needs)
         red: list[tuple[Need, Result]] = []
         unknown: list[Need] = []
         paused: list[tuple[Need, Result]] = []
