@@ -29,7 +29,7 @@ STARVING_WORTH = 1000.0  # times the usual
 AGING_S = 1800.0  # every further half hour of waiting counts as much as being worth it once more
 STICKS = 4.0  # a run is worth so many times what it would be as a new one: stopping it must pay
 JOINS = 1.2  # the same for a run of several changes, in whose place comes one of these and more
-GO_ON = -1.0  # worth of what is not started for its own sake
+GOES_ON = 1.0  # what runs on a past that nobody asks for now is worth as much as if it were needed, while it may be
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 
 BROAD = 64  # names of a change, from which on it is looked at by itself and not entered under each
@@ -377,6 +377,12 @@ class _Board:
             longest_s = max(longest_s, left_s)
         return state, cost_s, longest_s
 
+    def _left_s(self, member: _Member, started_at: float) -> float:
+        """Of a run for the change."""
+        forecast = self.outlook.forecasts.get(member.change.id, _DEFAULT)
+        takes_s = forecast.duration_s or max(map(self._takes_s, member.change.touches), default=USUAL_S)
+        return max(takes_s * 0.1, takes_s - (self.view.now - started_at))
+
     def _outcome(self, candidate: Candidate, change: Change) -> _State:
         return self._look(candidate, change, self.outlook.forecasts.get(change.id, _DEFAULT))[0]
 
@@ -412,7 +418,9 @@ class _Board:
                 cover = None
             unbuilt += worth > 0 and member.is_unbuilt
             yield Proposal(member.change, member.candidate, member.settles, worth, cover or self._behind(member))
-        yield from self._others(self.view.snapshot.workers - unbuilt)
+        free = self.view.snapshot.workers - len(self.view.snapshot.running)
+        if free > 0:
+            yield from self._others(self.view.snapshot.workers - unbuilt)
         yield from self._under_way()
 
     def _behind(self, member: _Member) -> ChangeId | None:
@@ -619,7 +627,8 @@ class _Board:
             candidate = self.candidate(assumed, member.change)
             needs = self._needs(candidate)
             if isinstance(needs, tuple) and any(need.key == run.key for need in needs):
-                yield Proposal(member.change, candidate, False, GO_ON, self._behind(member))
+                worth = self._weight(member) * GOES_ON / max(1.0, self._left_s(member, run.started_at))
+                yield Proposal(member.change, candidate, False, min(0.5, worth), self._behind(member))
 
 
 class _Pasts:
