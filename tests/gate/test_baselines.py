@@ -1,7 +1,8 @@
 """The published policies on queues small enough to be worked out by hand, and what all of them have to do alike."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from gate.simulate.meddling import Meddling, positions
 from gate.simulate.paths import chance_to_finish_first, uber_2025
 from gate.simulate.workloads import PRESETS
 from gate.simulate.world import History, World
-from gate.view import Policy
+from gate.view import Policy, Proposal, View
 
 W1 = PRESETS["W1"].altered(warmup=0.0, clash=0.0)
 NOT_CLAIRVOYANT = sorted(name for name in BASELINES if not name.startswith("oracle"))
@@ -203,9 +204,22 @@ def test_quarters_of_each_size_hold_everybody_once() -> None:
 # --- speculation ------------------------------------------------------------------------------------------------------
 
 
+def everything_of(chain: Sequence[Arrival]) -> set[str]:
+    """The keys of all paths of changes that all meddle with each other."""
+    ids = [str(arrival.change.id) for arrival in chain]
+    return {
+        f"{id_}|{','.join(assumed)}"
+        for at, id_ in enumerate(ids)
+        for count in range(at + 1)
+        for assumed in combinations(ids[:at], count)
+    }
+
+
 def test_speculate_all_funds_every_path_of_one_level_before_any_of_the_next() -> None:
     arrivals = [change(1, "a"), change(2, "a"), change(3, "a"), change(4, "b"), change(5, "b")]
     assert started_at(simulate("speculate-all", *arrivals, workers=6), 0) == {"1|", "4|", "2|", "2|1", "5|", "5|4"}
+    chain = [change(number, "a") for number in range(1, 5)]
+    assert started_at(simulate("speculate-all", *chain, workers=7), 0) == everything_of(chain[:3])
     everything = {"1|", "4|", "2|", "2|1", "5|", "5|4", "3|", "3|1", "3|2", "3|1,2"}
     assert started_at(simulate("speculate-all", *arrivals), 0) == everything
 
@@ -397,7 +411,13 @@ def test_with_real_trees_and_dependencies_every_verdict_is_right(name: str, seed
         for at in range(3)
     )
     world = RealWorld(codes, {f"f{at}": "0" for at in range(4)}, workers=4)
-    policy = BASELINES[name](None)  # type: ignore[arg-type]
+    chosen = BASELINES[name](None)  # type: ignore[arg-type]
+
+    def policy(view: View) -> Iterator[Proposal]:
+        for proposal in chosen(view):
+            assert view.objection(proposal) is None
+            yield proposal
+
     for number in range(1, 13):
         depends = [ChangeId(dice.randint(1, number - 1))] if number > 1 and dice.random() < 0.3 else []
         waiting = [needed for needed in depends if needed in world.state.waiting]
