@@ -29,6 +29,7 @@ from gate.feed import Feed
 from gate.haves import refresh_haves
 from gate.journal import Journal
 from gate.land import land, recover
+from gate.looks import Look, Step
 from gate.model import (
     ApprovalGiven,
     Build,
@@ -50,7 +51,6 @@ from gate.model import (
     Refuse,
     RetryRequested,
     RunFinished,
-    Running,
     RunStarted,
     Snapshot,
     Start,
@@ -105,6 +105,7 @@ class Gate:
         self._configs: dict[Sha | None, Config | tuple[config.Problem, ...]] = {}
         self._trunk_trouble: str | None = None
         self._failed_landings = 0  # since one succeeded
+        self._planned_at = -1  # the newest event that a plan knew
         self._pipeline_keys = KeyMaker(repository.git)
         self._pipeline_commit: Sha | None = None
         self._pipeline_waits = False
@@ -121,6 +122,7 @@ class Gate:
         """Fold the journal, and finish what an earlier daemon was killed in the middle of."""
         self._catch_up(is_news=False)
         now = self._clock()
+        self.journal.note(Look(Step.STARTED, now, self.state.seq))
         recover(self.repository, self.journal, self.state, now)
         self._catch_up(is_news=False)
         self._record(*(RunFinished(now, run, None, "the gate stopped while it ran") for run in self.state.runs))
@@ -140,6 +142,7 @@ class Gate:
         if trunk != self.state.trunk:
             self._record(TrunkMoved(self._clock(), self.state.trunk, trunk))
         self._read_policy(trunk)
+        self.journal.note(Look(Step.WARMED, self._clock(), self.state.seq))
         self._queue.build(Candidate(trunk), self.config, self.state, self._told_green)
 
     def is_idle(self, until: float) -> bool:
@@ -196,8 +199,15 @@ class Gate:
             self.wake_at = None
             return happened  # nobody has founded trunk yet, or somebody deleted it
         self._read_policy(trunk)
-        self.plan = plan(self._snapshot(trunk), self._clock())
-        happened |= self._perform(self.plan)
+        snapshot = self._snapshot(trunk)
+        planned_at = self._clock()
+        self.plan = plan(snapshot, planned_at)
+        self._note(snapshot, planned_at)
+        try:
+            happened |= self._perform(self.plan)
+        except (Unavailable, OSError):
+            self.journal.note(Look(Step.BROKEN_OFF, planned_at, self.state.seq))
+            raise
         moments = [self.plan.look_again_at]
         now = self._clock()
         if not happened or now - self._pipeline_looked_at > PIPELINE_AT_LEAST_EVERY_S:
@@ -335,11 +345,7 @@ class Gate:
         """Policy comes from trunk's gate.toml. One that cannot be read closes trunk to all but what mends it."""
         found = self._config_at(trunk)
         before = self._trunk_trouble
-        if isinstance(found, Config):
-            policy, self._trunk_trouble = found, None
-        else:
-            policy = Config()
-            self._trunk_trouble = f"its gate.toml is broken, line {found[0].line}: {found[0].path}: {found[0].text}"
+        policy, self._trunk_trouble = in_force(found)
         if policy != self.config or self._trunk_trouble != before or self._workers is None:
             self.config = policy
             self._queue.forget_policy(trunk)
@@ -367,31 +373,27 @@ class Gate:
         self._settings = settings
         self._workers = self._make_workers(settings, self._take_end)
 
+    def _note(self, snapshot: Snapshot, planned_at: float) -> None:
+        """Have it remembered that there was a plan, for gate simulate. One that knew nothing new and does nothing, leaves
+        nothing behind."""
+        does = any(not isinstance(decision, Hold) for decision in self.plan.decisions)
+        if does or self.state.seq != self._planned_at:
+            self._planned_at = self.state.seq
+            may_start = not self._is_renewing
+            self.journal.note(Look(Step.PLANNED, planned_at, self.state.seq, snapshot.workers, self._may_sandbox, may_start))
+
+    @property
+    def _may_sandbox(self) -> bool:
+        return self.config.run.isolation != "plain" and sandbox.bubblewrap_trouble() is None
+
     def _snapshot(self, trunk: Sha) -> Snapshot:
         assert self._workers is not None
-        queued = [run for run in self.state.runs.values() if run.stage != Stage.POST_COMMIT]
-        elsewhere = len(self.state.runs) - len(queued)
+        elsewhere = sum(run.stage == Stage.POST_COMMIT for run in self.state.runs.values())
         if self._pipeline_waits and self._workers.capacity > 1:
             elsewhere = max(1, elsewhere)  # one worker is kept for a pipeline that has something to run
-        is_gate_broken = self._trunk_trouble is not None
-        can_sandbox = self.config.run.isolation != "plain" and sandbox.bubblewrap_trouble() is None
-        return Snapshot(
-            trunk=trunk,
-            changes=self._queue.describe(self.state, self.config, trunk, can_sandbox, is_gate_broken),
-            merges=self._queue.merges,
-            trials=self._queue.trials,
-            places=self._queue.places,
-            findings=self._queue.findings,
-            built=self._queue.built,
-            evidence=self._queue.evidence,
-            running=tuple(Running(run.run, run.check, run.key, run.at, run.changes) for run in queued),
-            decided=self.state.verdicts,
-            closed=self._trunk_trouble or (self.state.closed.reason if self.state.closed else None),
-            every_commit=self.config.merge.every_commit,
-            workers=max(1, self._workers.capacity - elsewhere),
-            max_false_refusals=self.config.merge.max_false_refusals,
-            batch=self.config.merge.batch,
-            outlook=self._queue.odds.outlook(),
+        workers = max(1, self._workers.capacity - elsewhere)
+        return self._queue.snapshot(
+            self.state, self.config, trunk, workers=workers, may_sandbox=self._may_sandbox, trouble=self._trunk_trouble
         )
 
     # --- decisions ----------------------------------------------------------------------------------------------------
@@ -470,6 +472,7 @@ class Gate:
             self._failed_landings = 0
             return True
         log.warning("%s: nothing landed: %s", self.repository.name, trouble)
+        self.journal.note(Look(Step.DOUBTED, now, self.state.seq))
         self._queue.doubt(candidate)
         look = self.repository.look
         if look(self.repository.trunk) == candidate.base and look(SUBMISSIONS) == self.state.seen:  # nobody came between
@@ -621,3 +624,10 @@ class _Places:
 
 def _log_name(run: RunId) -> str:
     return str(Path("logs") / f"{run}.log")
+
+
+def in_force(found: Config | tuple[config.Problem, ...]) -> tuple[Config, str | None]:
+    """The policy of a trunk with this gate.toml, and why trunk is closed by it."""
+    if isinstance(found, Config):
+        return found, None
+    return Config(), f"its gate.toml is broken, line {found[0].line}: {found[0].path}: {found[0].text}"

@@ -7,7 +7,8 @@ events is here. Any process may append (a person's command does); the daemon alo
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -20,10 +21,11 @@ from ci.errors import Unavailable
 from ci.model import Result, TestCase
 from ci.results import record_result
 from gate import model
+from gate.looks import Look, Step
 from gate.model import ChangeId, Event
 
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for another before it gives up
-SCHEMA_VERSION = "0002"  # newest file in migrations/versions
+SCHEMA_VERSION = "0003"  # newest file in migrations/versions
 
 _MEND = "stop the gate, move the file away, restore a copy of it or start without one: what waits in Git is found again"
 
@@ -42,6 +44,18 @@ EVENTS = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
     sqlite_autoincrement=True,
 )
+LOOKS = sa.Table(
+    "looks",
+    METADATA,
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("step", sa.String, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("seen", sa.Integer, nullable=False),
+    sa.Column("workers", sa.Integer, nullable=False),
+    sa.Column("may_sandbox", sa.Boolean, nullable=False),
+    sa.Column("may_start", sa.Boolean, nullable=False),
+    sqlite_autoincrement=True,
+)
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind for union in (Event, DeployFact) for kind in get_args(union) if isinstance(kind, type)
@@ -54,6 +68,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Open, and create or migrate what is missing. Raises Unavailable when the file cannot be used."""
         self.path = path
+        self._looks: list[Look] = []  # not written yet
         self._engine = _engine(path)
         self._reading = self._engine.execution_options(reads=True)
         with self._trouble():
@@ -65,11 +80,25 @@ class Journal:
             {"at": event.at, "kind": type(event).__name__, "change": _change_of(event), "data": encode(event)}
             for event in events
         ]
+        looks = self._looks[:]
         with self._trouble(), self._engine.begin() as connection:
             for result, tests in results:
                 record_result(connection.exec_driver_sql, result, tests)
             if rows:
                 connection.execute(sa.insert(EVENTS), rows)
+            if looks:
+                connection.execute(sa.insert(LOOKS), [asdict(look) for look in looks])
+        del self._looks[: len(looks)]
+
+    def note(self, look: Look) -> None:
+        """Have it written with the next events: it costs no transaction of its own. Those that are never written, because
+        the daemon was killed before, had no consequence that lasts. For the thread that appends."""
+        self._looks.append(look)
+
+    def looks(self) -> list[Look]:
+        """All that was written, oldest first."""
+        wanted = sa.select(*(LOOKS.c[each.name] for each in fields(Look))).order_by(LOOKS.c.place)
+        return [Look(Step(step), *more) for step, *more in self._rows(wanted)]
 
     def read(self, after: int = 0) -> list[tuple[int, Event]]:
         """Events with a sequence number above ``after``, oldest first."""
@@ -107,6 +136,16 @@ class Journal:
             yield
         except DatabaseError as cause:
             raise _unavailable(self.path, cause) from cause
+
+
+def copy_journal(path: Path, to: Path) -> None:
+    """Copy a journal as it is at this moment, though a daemon may be writing to it. ``path`` is only read."""
+    try:
+        reading = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        with closing(reading) as source, closing(sqlite3.connect(to)) as copy:
+            source.backup(copy)
+    except sqlite3.Error as cause:
+        raise Unavailable(f"the journal {path} cannot be read: {cause}") from cause
 
 
 def encode(event: Event) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from ci.git import GitFailed
-from ci.model import Check, InputKey, Outcome, Result, Sha
+from ci.model import Check, InputKey, Outcome, Result, Sha, Stage
 from ci.results import results_for_keys
 from gate import merge, text
 from gate.candidates import Candidates, Material
@@ -34,7 +34,9 @@ from gate.model import (
     Reason,
     RetryRequested,
     RunFinished,
+    Running,
     RunStarted,
+    Snapshot,
     Submission,
     Trials,
     TrunkMoved,
@@ -150,6 +152,31 @@ class Queue:
                 self.odds.note_change(self._described[entry])
             described.append(self._described[entry])
         return tuple(described)
+
+    def snapshot(
+        self, state: State, policy: Config, trunk: Sha, *, workers: int, may_sandbox: bool, trouble: str | None
+    ) -> Snapshot:
+        """What a plan is made from. workers: runs that may be under way at once. trouble: why trunk is closed by its own
+        gate.toml."""
+        queued = (run for run in state.runs.values() if run.stage != Stage.POST_COMMIT)
+        return Snapshot(
+            trunk=trunk,
+            changes=self.describe(state, policy, trunk, may_sandbox, trouble is not None),
+            merges=self.merges,
+            trials=self.trials,
+            places=self.places,
+            findings=self.findings,
+            built=self.built,
+            evidence=self.evidence,
+            running=tuple(Running(run.run, run.check, run.key, run.at, run.changes) for run in queued),
+            decided=state.verdicts,
+            closed=trouble or (state.closed.reason if state.closed else None),
+            every_commit=policy.merge.every_commit,
+            workers=workers,
+            max_false_refusals=policy.merge.max_false_refusals,
+            batch=policy.merge.batch,
+            outlook=self.odds.outlook(),
+        )
 
     @property
     def trials(self) -> Trials:
