@@ -86,6 +86,11 @@ class Traits:
     is_green_here: bool | None = None
 
 
+STREAK_PRIOR = 3.0  # bad changes expected, as much as which the belief weighs that they do not come in streaks
+STREAK_MEMORY = 200.0  # neighbours
+MOST_FATES = 1_000  # changes whose verdict is remembered for the sake of their neighbours
+
+
 class Odds:
     """Learns from events in the order of the journal; forecasts at any time. For one thread at a time."""
 
@@ -99,6 +104,7 @@ class Odds:
         self._durations: dict[CheckName, _Duration] = {}
         self._stories: dict[ChangeId, _Story] = {}
         self._runs: dict[RunId, tuple[_Story | None, _Trial]] = {}
+        self._streaks = _Streaks()
         self._landing: LandingStarted | None = None
         self._landings = 0
         self._landed: deque[tuple[ChangeId, frozenset[CheckName]]] = deque(maxlen=COMPANY)
@@ -137,8 +143,10 @@ class Odds:
         for change in changes:
             if change.id not in self._forecasts:
                 self.note_change(change)
-        if self._outlook.clash != self._clash.mean:
-            self._outlook = replace(self._outlook, clash=self._clash.mean)
+        after_fine, after_bad = self._streaks.after(False), self._streaks.after(True)
+        was = self._outlook
+        if (was.clash, was.after_fine, was.after_bad) != (self._clash.mean, after_fine, after_bad):
+            self._outlook = replace(was, clash=self._clash.mean, after_fine=after_fine, after_bad=after_bad)
         return self._outlook
 
     def test_flake(self, check: CheckName, test: str) -> float:
@@ -280,6 +288,7 @@ class Odds:
         if landing is None or landing.commit != event.commit:
             return  # told twice
         for change, _ in landing.changes:
+            self._learn_fate(change, is_bad=False)
             story = self._stories.pop(change, None)
             touches: frozenset[CheckName] = frozenset()
             if story is not None:
@@ -297,8 +306,13 @@ class Odds:
             return
         red = {reason.check for reason in event.reasons if reason.why is Why.CHECK_RED and reason.check is not None}
         if red:
+            self._learn_fate(event.change, is_bad=True)
             self._learn_red(story, red)
         self._end(event.change, story)
+
+    def _learn_fate(self, change: ChangeId, *, is_bad: bool) -> None:
+        forecast = self._forecasts.get(change)
+        self._streaks.learn(change, is_bad, 1.0 - (CHANCE if forecast is None else forecast.chance))
 
     def _learn_given_up(self, story: "_Story") -> None:
         """Replaced or taken back. Where a check was red for it with nothing undecided ahead, that is why."""
@@ -484,6 +498,29 @@ class _Excess:
         kept = 1 - 1 / self._memory
         self._bad = self._bad * kept + bad
         self._expected = self._expected * kept + expected
+
+
+class _Streaks:
+    """How much likelier than foreseen a change is bad after one that was, and after one that was not."""
+
+    __slots__ = ("_fates", "_known")
+
+    def __init__(self) -> None:
+        self._fates: dict[ChangeId, tuple[bool, float]] = {}  # whether it was bad, and how likely that was
+        self._known = {False: _Excess(STREAK_PRIOR, STREAK_MEMORY), True: _Excess(STREAK_PRIOR / 3, STREAK_MEMORY)}
+
+    def after(self, is_bad: bool) -> float:
+        return exp(self._known[is_bad].degree)
+
+    def learn(self, change: ChangeId, is_bad: bool, expected: float) -> None:
+        if change in self._fates:
+            return  # tried again, and decided again
+        self._fates[change] = (is_bad, expected)
+        _drop_oldest(self._fates, MOST_FATES)
+        for before, after in ((ChangeId(change - 1), change), (change, ChangeId(change + 1))):
+            if before in self._fates and after in self._fates:
+                bad, foreseen = self._fates[after]
+                self._known[self._fates[before][0]].add(float(bad), foreseen)
 
 
 # Mean and standard deviation of each weight on the first day.

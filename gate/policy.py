@@ -225,7 +225,7 @@ class _Board:
         """What is known of the change on its likeliest past, and what follows for those behind."""
         change, now = member.change, self.view.now
         forecast = self.outlook.forecasts.get(change.id, _DEFAULT)
-        member.lands = self._chance_to_land(member, forecast.chance)
+        member.lands = self._chance_to_land(member, self._chance(change))
         if member.path == 0.0:
             member.state = _State.FAR
             member.lands_at = float("inf")
@@ -290,7 +290,11 @@ class _Board:
         self._segments[member.change.touches] = []
 
     def _chance(self, change: Change) -> float:
-        return self.outlook.forecasts.get(change.id, _DEFAULT).chance
+        """That it is fine by itself, if the changes ahead of it that have no verdict yet are."""
+        chance = self.outlook.forecasts.get(change.id, _DEFAULT).chance
+        before = self.view.snapshot.decided.get(ChangeId(change.id - 1))
+        factor = self.outlook.after_bad if before is Verdict.REFUSED else self.outlook.after_fine
+        return chance if factor == 1.0 else max(0.02, 1.0 - (1.0 - chance) * factor)
 
     def _is_closed(self, member: _Member) -> bool:
         """Every undecided change ahead that meddles with one of the candidate is in it: a verdict may follow from it."""
