@@ -628,6 +628,8 @@ class _Board:
             member = self.members[at]
             if assumed == member.assumed or assumed >> at or (member.bit, assumed) in self._asked:
                 continue
+            if assumed & ~(self.undecided | self.ready) or member.direct & self.ready & ~assumed:
+                continue  # it cannot come true any more
             candidate = self.candidate(assumed, member.change)
             needs = self._needs(candidate)
             if isinstance(needs, tuple) and any(need.key == run.key for need in needs):

@@ -593,7 +593,7 @@ def held_by(thing: object, seen: set[int] | None = None) -> Iterator[int]:
 
 
 def test_memory_is_bounded_by_what_is_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MOST_CHANGES", "MOST_AUTHORS", "MOST_CHECKS", "MOST_RUNS", "MOST_TRIALS", "COMPANY"):
+    for name in ("MOST_CHANGES", "MOST_AUTHORS", "MOST_CHECKS", "MOST_RUNS", "MOST_TRIALS", "MOST_FATES", "COMPANY"):
         monkeypatch.setattr(odds_module, name, 10)
     for name in ("MOST_CHECKS", "MOST_TESTS", "MOST_KEYS"):
         monkeypatch.setattr(flakes_module, name, 10)

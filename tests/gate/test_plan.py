@@ -426,7 +426,7 @@ def test_a_change_whose_check_cannot_be_run_does_not_keep_those_behind_waiting()
     cannot_run(queue, "unit", 1)
     queue.turns()
     assert queue.whys(1) == [Why.INFRASTRUCTURE]
-    assert ("unit", (2,)) in queue.tested()
+    assert queue.tested() == {("unit", (2,))}
     queue.finish("unit", 2)
     queue.turns()
     assert queue.verdict(2) is LANDED
