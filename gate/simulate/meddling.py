@@ -4,11 +4,16 @@ A set of changes is an int with one bit for each, in queue order. A change keeps
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from ci.model import CheckName, Sha
-from gate.model import Candidate, Change, ChangeId
+from gate.model import Candidate, Change, ChangeId, Entry
 
 GONE_KEPT = 256  # bits of changes that have left, beyond as many as there are waiting, before all are numbered afresh
+
+SETS_KEPT = 20_000  # of which the members are remembered
+
+T = TypeVar("T")
 
 
 class Meddling:
@@ -70,16 +75,27 @@ class Meddling:
         return self._changes[position]
 
     def ids(self, bits: int) -> frozenset[ChangeId]:
-        return frozenset([self._changes[position].id for position in positions(bits)])
+        found = self._ids.get(bits)
+        if found is None:
+            found = frozenset([self._changes[position].id for position in positions(bits)])
+            _remember(self._ids, bits, found)
+        return found
 
     def candidate(self, trunk: Sha, bits: int, change: Change) -> Candidate:
         """The change on top of a set that does not hold it."""
-        return Candidate(trunk, (*[self._changes[position].entry for position in positions(bits)], change.entry))
+        return Candidate(trunk, (*self._entries_of(bits), change.entry))
 
     def together(self, trunk: Sha, bits: int, *, per_change: bool) -> Candidate:
         """A set that is tested by one run."""
-        entries = tuple([self._changes[position].entry for position in positions(bits)])
+        entries = self._entries_of(bits)
         return Candidate(trunk, entries, len(entries) if per_change else 1)
+
+    def _entries_of(self, bits: int) -> tuple[Entry, ...]:
+        found = self._entries.get(bits)
+        if found is None:
+            found = tuple([self._changes[position].entry for position in positions(bits)])
+            _remember(self._entries, bits, found)
+        return found
 
     def _number_afresh(self, changes: Sequence[Change]) -> None:
         self.present = 0
@@ -91,6 +107,8 @@ class Meddling:
         self._dependent = 0  # those that depend on another
         self._by_check: dict[CheckName, int] = {}
         self._by_path: dict[str, int] = {}
+        self._ids: dict[int, frozenset[ChangeId]] = {}  # of sets that were asked for: most are, again and again
+        self._entries: dict[int, tuple[Entry, ...]] = {}
         for change in changes:
             self._add(change)
 
@@ -121,6 +139,12 @@ class Meddling:
         for other in positions((ahead | needed) & self.present):
             self._behind[other] |= bit
         self.present |= bit
+
+
+def _remember(known: dict[int, T], bits: int, found: T) -> None:
+    if len(known) >= SETS_KEPT:
+        known.clear()
+    known[bits] = found
 
 
 def positions(bits: int) -> Iterator[int]:
