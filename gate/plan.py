@@ -12,7 +12,7 @@ from typing import assert_never
 
 from ci.model import Check, InputKey, Result
 from ci.proof import failed_tests
-from gate.blame import Advice, Case, Step, decide, told
+from gate.blame import RETEST_APART_S, Advice, Case, Step, decide, retest_tests, told
 from gate.model import (
     Build,
     Cancel,
@@ -323,6 +323,13 @@ class _Draft:
                 control = None
         case = self._case(change, need, control, base)
         advice = decide(case, self.view.snapshot.max_false_refusals)
+        tests = retest_tests(case)
+        trunk_has_tests = not any(attempt.tests for attempt in self._evidence(base).attempts)
+        if advice.step is Step.REFUSE and tests and trunk_has_tests and self._fails_elsewhere(change, need, tests):
+            passes = [each for each in case.control_passes if set(tests) <= set(each.tests)]
+            if len(passes) < len(case.reds):  # else trunk would have shown by now what this change has shown so often
+                not_before = passes[-1].finished_at + RETEST_APART_S if passes else 0.0
+                advice = replace(advice, step=Step.CONTROL, tests=tests, not_before=not_before)
         match advice.step:
             case Step.REFUSE:
                 return _Finding(replace(_red(need, red), detail=told(case), odds=advice.blame.odds), is_guilty=True)
@@ -334,13 +341,26 @@ class _Draft:
             case Step.CONTROL if control is None:
                 runs = tuple(_Wanted(open_, candidate.parent, "is it red without the change?") for open_ in without.open)
                 return _Finding(Reason(Why.WAITS_FOR_CHECK, check=name, detail="on trunk without the change"), runs)
-            case Step.CONTROL if not any(attempt.tests for attempt in self._evidence(base).attempts):
+            case Step.CONTROL if trunk_has_tests:
                 reason = Reason(Why.WAITS_FOR_CHECK, check=name, detail="on trunk without the change")
                 return _Finding(reason, self._when_due(base, candidate.parent, advice, "is it red without the change, too?"))
             case Step.CONTROL | Step.RETEST:  # trunk may not have the tests that failed
                 return self._retest(change, candidate, need, case, advice)
             case _:
                 assert_never(advice.step)
+
+    def _fails_elsewhere(self, change: Change, need: Need, tests: Iterable[str]) -> bool:
+        """One of these tests fails for somebody else, too, in a candidate without this change: what both have is trunk."""
+        wanted = set(tests)
+        for id_, assumed in self.view.snapshot.trials.items():
+            if id_ == change.id or id_ not in self.view.waiting:
+                continue
+            for (ahead, _), needs in assumed.items():
+                same = (other.key for other in needs if other.check.name == need.check.name and change.id not in ahead)
+                reds = (red for key in same for red in self.view.snapshot.evidence.get(key, _NOTHING).reds)
+                if any(not wanted.isdisjoint(red.failed) for red in reds):
+                    return True
+        return False
 
     def _retest(self, change: Change, candidate: Candidate, need: Need, case: Case, advice: Advice) -> "_Finding":
         known = self._evidence(need)

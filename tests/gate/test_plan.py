@@ -1,6 +1,6 @@
 """What the planner does, as stories over a small symbolic world. Every turn in it is audited (fakes/queue.py)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -1131,6 +1131,42 @@ def test_tests_that_trunk_does_not_have_are_not_asked_for_there_without_end() ->
         queue.wait(RETEST_APART_S)
     assert queue.verdict(1) is REFUSED
     assert sum(not start.candidate.entries for start in queue.started) <= 1
+
+
+def two_who_fail_the_same_test(edits: Iterable[dict[str, str]]) -> World:
+    """Each by itself, again and again, until trunk is asked."""
+    queue = flaky()
+    for change in edits:
+        queue.push(change)
+        queue.turns()
+        for run in list(queue.running):
+            queue.finish_check(run, Outcome.RED)
+    while not any(not start.candidate.entries for start in queue.running.values()):
+        queue.wait(RETEST_APART_S)
+        queue.turns()
+        assert queue.state.verdicts == {}
+        for run, start in list(queue.running.items()):
+            if start.candidate.entries:
+                queue.finish_check(run, Outcome.RED)
+    return queue
+
+
+def test_a_test_that_fails_for_others_too_is_run_on_trunk_and_when_it_fails_there_nobody_is_refused() -> None:
+    """A fault that shows now and then has landed, by luck: all who come after it are red for it."""
+    queue = two_who_fail_the_same_test([{"a": "1"}, {"b": "1"}])
+    assert [(start.candidate.entries, start.tests) for start in queue.running.values()] == [((), TESTS[:1])]
+    queue.finish("unit", None, Outcome.RED)
+    queue.turns()
+    assert queue.state.verdicts == {}
+    assert [queue.whys(change) for change in (1, 2)] == [[Why.TRUNK_RED]] * 2
+
+
+def test_a_test_that_fails_for_others_too_convicts_when_it_passed_on_trunk_as_often_as_it_failed() -> None:
+    queue = two_who_fail_the_same_test([{"a": "bad"}, {"b": "bad"}])
+    reds = sum(result.outcome is Outcome.RED for result in queue.store[queue.started[0].key])
+    queue.settle()
+    assert (queue.verdict(1), queue.verdict(2)) == (REFUSED, REFUSED)
+    assert sum(not start.candidate.entries for start in queue.started) == reds
 
 
 # --- what mends a red trunk -------------------------------------------------------------------------------------------
