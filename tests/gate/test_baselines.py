@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ci.model import CheckName, Sha
@@ -447,6 +447,7 @@ def by_hand(queue: Iterable[Change]) -> dict[ChangeId, set[ChangeId]]:
     return found
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_who_meddles_with_whom_is_kept_as_the_queue_alters(data: st.DataObject) -> None:
     meddling = Meddling()
