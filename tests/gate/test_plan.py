@@ -1169,6 +1169,52 @@ def test_a_test_that_fails_for_others_too_convicts_when_it_passed_on_trunk_as_of
     assert sum(not start.candidate.entries for start in queue.started) == reds
 
 
+def test_a_red_that_others_have_only_together_with_the_change_does_not_speak_for_it() -> None:
+    queue = flaky(Outlook())
+    queue.push({"a": "bad"})
+    queue.push({"b": "1"})
+    queue.turns()
+    queue.finish("unit", 2)
+    queue.finish("unit", 1)
+    queue.turns()
+    assert queue.verdict(1) is REFUSED
+
+
+def test_when_single_tests_could_not_be_run_the_whole_check_is_run_from_then_on() -> None:
+    queue = red_by_accident(flaky())
+    for outcome, tests in ((Outcome.INFRASTRUCTURE, TESTS[:1]), (Outcome.RED, ()), (Outcome.GREEN, ())):
+        queue.wait(2 * RETEST_APART_S)
+        queue.turns()
+        assert [start.tests for start in queue.running.values()] == [tests]
+        queue.finish("unit", 1, outcome)
+    queue.turns()
+    assert queue.verdict(1) is LANDED
+
+
+def test_failures_to_run_it_from_before_the_last_outcome_do_not_add_up_to_a_machine_that_cannot() -> None:
+    queue = flaky(replace(FLAKY, flakes={CheckName("unit"): 0.5}))
+    queue.push({"a": "1"})
+    for outcome in (Outcome.INFRASTRUCTURE, Outcome.INFRASTRUCTURE, Outcome.RED, Outcome.INFRASTRUCTURE):
+        queue.wait(2 * RETEST_APART_S)
+        queue.turns()
+        queue.finish("unit", 1, outcome)
+    made = queue.turns()
+    assert queue.whys(1) == [Why.WAITS_FOR_CHECK]
+    assert made.look_again_at == queue.now + RETEST_APART_S
+
+
+def test_what_passed_before_another_red_still_counts() -> None:
+    queue = red_by_accident(flaky())
+    passed, failed = Outcome.GREEN, Outcome.RED
+    for outcome in (passed, failed, passed, passed):
+        assert queue.verdict(1) is None
+        queue.wait(2 * RETEST_APART_S)
+        queue.turns()
+        queue.finish("unit", 1, outcome)
+        queue.turns()
+    assert queue.verdict(1) is LANDED
+
+
 # --- what mends a red trunk -------------------------------------------------------------------------------------------
 
 
