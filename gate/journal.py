@@ -139,7 +139,10 @@ class Journal:
 
 
 def copy_journal(path: Path, to: Path) -> None:
-    """Copy a journal as it is at this moment, though a daemon may be writing to it. ``path`` is only read."""
+    """Copy a journal as it is at this moment, though a daemon may be writing to it. ``path`` is only read; should there be
+    none yet, there is none afterwards."""
+    if not path.exists():
+        return
     try:
         reading = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         with closing(reading) as source, closing(sqlite3.connect(to)) as copy:

@@ -13,7 +13,7 @@ from statistics import NormalDist
 from ci.model import CheckName, InputKey
 from gate.model import Assumption, Candidate, ChangeId, Need
 from gate.simulate.accidents import Accidents
-from gate.simulate.draws import Arrival, Fault, suites, uniform
+from gate.simulate.draws import Arrival, Fault, Suite, suites, uniform
 from gate.simulate.workloads import Workload
 
 Faults = frozenset[Fault]
@@ -30,10 +30,11 @@ class _Known:
 class ByContent:
     """The content of trunk and of every candidate, and the truth about them."""
 
-    def __init__(self, workload: Workload, seed: int) -> None:
+    def __init__(self, workload: Workload, seed: int, checks: Iterable[Suite] | None = None) -> None:
+        """checks: those of the repository; None: drawn from the seed."""
         self._workload = workload
         self._seed = seed
-        self._suites = {suite.check.name: suite for suite in suites(workload, seed)}
+        self._suites = {suite.check.name: suite for suite in (suites(workload, seed) if checks is None else checks)}
         self._accidents = Accidents(workload, seed)
         self._known: dict[ChangeId, _Known] = {}
         self._waiting: dict[CheckName, set[ChangeId]] = {name: set() for name in self._suites}  # by check they touch
@@ -69,7 +70,7 @@ class ByContent:
 
     def arrive(self, arrival: Arrival) -> None:
         id_ = arrival.change.id
-        known = self._known[id_] = _Known(arrival, int(uniform(self._seed, "set", id_) * NUMBERS))
+        known = self._known[id_] = _Known(arrival, number_of(self._seed, id_))
         if self._workload.clash:
             for other in set[ChangeId]().union(*(self._close[area] for area in arrival.areas)):
                 if uniform(self._seed, "clash", other, id_) < self._workload.clash:
@@ -137,7 +138,7 @@ class ByContent:
             for touches, own in members:
                 if check in touches:
                     number ^= own
-            key = InputKey(f"{check}:{number:x}")
+            key = key_of(check, number)
             if key not in self._faults:
                 self._faults[key] = self._faults_of(check, tree)
                 self._checks[key] = check
@@ -184,3 +185,12 @@ class ByContent:
 
     def also_green(self, key: InputKey) -> tuple[InputKey, ...]:  # noqa: ARG002 - a key is the whole of its content
         return ()
+
+
+def number_of(seed: int, change: ChangeId) -> int:
+    """Its part in the number of a set."""
+    return int(uniform(seed, "set", change) * NUMBERS)
+
+
+def key_of(check: CheckName, number: int) -> InputKey:
+    return InputKey(f"{check}:{number:x}")

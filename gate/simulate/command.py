@@ -9,13 +9,17 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ci.errors import UserError
-from gate.simulate.workloads import PARAMETERS, PRESETS, Workload
+from gate.simulate.workloads import OF_A_RECORD, PARAMETERS, PRESETS, RECORDED, Workload
+
+if TYPE_CHECKING:
+    from gate.simulate.recorded import Recorded
 
 FEWEST_SEEDS = 10  # fewer say little; a warning tells
-DEFAULT_POLICIES = "trunkgate,optimistic-first"
+DEFAULT_POLICY = "trunkgate"
+DEFAULT_POLICIES = f"{DEFAULT_POLICY},optimistic-first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,22 @@ class Simulation:
     settings: tuple[tuple[str, Any], ...]
     policy: str
     seed: int
+    recorded: "Recorded | None" = None  # what is played instead of a queue that is drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     presets = ", ".join(sorted(PRESETS))
     parser.add_argument("--preset", default="W1", metavar="NAME", help=f"the kind of queue: {presets} (default: W1)")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="REPO.git",
+        help="instead of a preset: make the plans of this repository's journal once more; with --what-if, --policies or a "
+        "setting, play its changes so",
+    )
     parser.add_argument("--seeds", default="1:10", metavar="FIRST:LAST", help="or a list as in 1,2,5 (default: 1:10)")
-    parser.add_argument("--policies", default=DEFAULT_POLICIES, metavar="NAME,…", help=f"default: {DEFAULT_POLICIES}")
+    parser.add_argument("--policies", metavar="NAME,…", help=f"default: {DEFAULT_POLICIES}, with --from {DEFAULT_POLICY}")
     parser.add_argument(
         "--what-if", action="append", default=[], metavar="KEY=VALUE,…", help="the same with other settings, beside it"
     )
@@ -51,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     from gate.simulate.plot import check_path, plot
     from gate.simulate.report import table
 
+    if arguments.source is not None:
+        return _run_recorded(arguments)
     simulations = ordered_simulations(arguments)
     if arguments.plot is not None:
         check_path(arguments.plot)
@@ -64,32 +79,73 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def ordered_simulations(arguments: argparse.Namespace) -> list[Simulation]:
-    """Everything that was asked for. Raises UserError."""
-    from gate.simulate.measure import policies
+def _run_recorded(arguments: argparse.Namespace) -> int:
+    """Exit code 1: a plan came out otherwise than it was recorded."""
+    from gate.simulate.plot import check_path, plot
+    from gate.simulate.recorded import as_it_was, read_recorded
+    from gate.simulate.replay import replay
+    from gate.simulate.report import replayed, table
 
-    if arguments.preset not in PRESETS:
-        raise UserError(f"there is no preset {arguments.preset!r}: choose from {', '.join(sorted(PRESETS))}")
-    known = policies()
-    names = [name for name in arguments.policies.split(",") if name]
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"there is no policy {unknown[0]!r}: choose from {', '.join(sorted(known))}")
-    given = {
-        parameter.name: value for parameter in PARAMETERS if (value := getattr(arguments, parameter.name, None)) is not None
-    }
+    if arguments.plot is not None:
+        check_path(arguments.plot)
+    made = replay(arguments.source)
+    records: list[Any] = []
+    left_out = 0
+    if arguments.what_if or arguments.policies or arguments.plot is not None or _given(arguments):
+        recorded = read_recorded(arguments.source)
+        simulations = ordered_simulations(arguments, recorded)
+        left_out = recorded.left_out
+        records = [replace(as_it_was(recorded), seed=simulations[0].seed), *_play_all(simulations, arguments.jobs)]
+    if arguments.plot is not None:
+        plot(records, arguments.plot)
+    if arguments.json:
+        data = {"replay": asdict(made), "left_out": left_out, "records": [asdict(record) for record in records]}
+        print(json.dumps(data, indent=2))
+    else:
+        print("\n".join([*replayed(made), *(table(records) if records else [])]))
+        if left_out:
+            print(f"{left_out} revisions are left out: no setting would have altered what became of them")
+    return 0 if made.difference is None else 1
+
+
+def ordered_simulations(arguments: argparse.Namespace, recorded: "Recorded | None" = None) -> list[Simulation]:
+    """Everything that was asked for. recorded: to be played instead of the preset. Raises UserError."""
+    preset = arguments.preset if recorded is None else recorded.workload.preset
+    if recorded is None and preset not in PRESETS:
+        raise UserError(f"there is no preset {preset!r}: choose from {', '.join(sorted(PRESETS))}")
+    base = PRESETS[preset] if recorded is None else recorded.workload
+    given = _given(arguments)
     variants = [given, *(given | _settings(words) for words in arguments.what_if)]
+    names = _policies(arguments.policies or (DEFAULT_POLICIES if recorded is None else DEFAULT_POLICY))
     seeds = _seeds(arguments.seeds)
     if len(seeds) < FEWEST_SEEDS:
         print(f"gate: {len(seeds)} seeds say little: the intervals are wide", file=sys.stderr)
     found = []
     for variant in variants:
-        settings = {name: _value(arguments.preset, name, text) for name, text in variant.items()}
+        settings = {name: _value(preset, name, text) for name, text in variant.items()}
         try:
-            workload = PRESETS[arguments.preset].altered(**settings)
+            workload = base.altered(**settings)
         except ValueError as cause:
             raise UserError(str(cause)) from cause
-        found += [Simulation(workload, tuple(settings.items()), name, seed) for name in names for seed in seeds]
+        found += [Simulation(workload, tuple(settings.items()), name, seed, recorded) for name in names for seed in seeds]
     return found
+
+
+def _policies(words: str) -> list[str]:
+    from gate.simulate.measure import policies
+
+    known = policies()
+    names = [name for name in words.split(",") if name]
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"there is no policy {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+    return names
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, str]:
+    """Parameters that are options of their own."""
+    return {
+        parameter.name: value for parameter in PARAMETERS if (value := getattr(arguments, parameter.name, None)) is not None
+    }
 
 
 def _settings(words: str) -> dict[str, str]:
@@ -112,7 +168,9 @@ def _value(preset: str, name: str, text: str) -> Any:
     parameter = next((parameter for parameter in PARAMETERS if parameter.name == name), None)
     if parameter is None:
         raise UserError(f"there is no setting {name!r}: choose from {', '.join(each.name for each in PARAMETERS)}")
-    if preset not in parameter.metadata["of"]:
+    if preset == RECORDED and name not in OF_A_RECORD:
+        raise UserError(f"{name} has no meaning for a record, only {', '.join(OF_A_RECORD)}")
+    if preset in PRESETS and preset not in parameter.metadata["of"]:
         raise UserError(f"{name} has no meaning for {preset}, only for {', '.join(parameter.metadata['of'])}")
     kind: type = type(parameter.default)
     try:
@@ -166,7 +224,12 @@ def _play_all(simulations: Sequence[Simulation], jobs: int) -> Iterator[Any]:
 def play_one(simulation: Simulation) -> Any:
     from gate.simulate.measure import play
 
-    record = play(simulation.workload, simulation.seed, simulation.policy)
+    if simulation.recorded is None:
+        record = play(simulation.workload, simulation.seed, simulation.policy)
+    else:
+        from gate.simulate.recorded import play_recorded
+
+        record = play_recorded(simulation.recorded, simulation.workload, simulation.seed, simulation.policy)
     return replace(record, settings=dict(simulation.settings))
 
 

@@ -36,7 +36,8 @@ class Arrival:
     """A change as the planner will see it, and the truth about it.
 
     duration_s: until all its checks have run, side by side. faults: what it breaks by itself, where checks have a content.
-    areas: the checks with a folder among those it touches, whether they declare their inputs or not.
+    areas: the checks with a folder among those it touches, whether they declare their inputs or not. leaves_at: when its
+    owner takes it back, should it have no verdict by then; None: never.
     """
 
     change: Change
@@ -46,6 +47,7 @@ class Arrival:
     is_wide: bool = False
     faults: tuple[Fault, ...] = ()
     areas: frozenset[CheckName] = frozenset()
+    leaves_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from gate.model import (
     ChangeId,
     ChangeRefused,
     ChangeSubmitted,
+    ChangeWithdrawn,
     Entry,
     Forecast,
     Landed,
@@ -32,6 +33,7 @@ class Foresight(Protocol):
     def finish(self, run: RunId, result: Result | None, at: float) -> None: ...
     def land(self, entries: Sequence[Entry], at: float) -> None: ...
     def refuse(self, entry: Entry, reasons: tuple[Reason, ...], at: float) -> None: ...
+    def withdraw(self, entry: Entry, at: float) -> None: ...
 
 
 def foresight(workload: Workload, seed: int) -> Foresight:
@@ -67,6 +69,9 @@ class Given:
     def refuse(self, entry: Entry, reasons: tuple[Reason, ...], at: float) -> None:  # noqa: ARG002
         del self._forecasts[entry[0]]
 
+    def withdraw(self, entry: Entry, at: float) -> None:  # noqa: ARG002
+        del self._forecasts[entry[0]]
+
 
 class Learned:
     """gate/odds.py, told what a gate's journal would hold."""
@@ -98,3 +103,6 @@ class Learned:
 
     def refuse(self, entry: Entry, reasons: tuple[Reason, ...], at: float) -> None:
         self._odds.learn(ChangeRefused(at, entry[0], entry[1], reasons))
+
+    def withdraw(self, entry: Entry, at: float) -> None:
+        self._odds.learn(ChangeWithdrawn(at, entry[0], entry[1], ""))

@@ -117,7 +117,7 @@ def _borrow(source: Repository, to: Path) -> Repository:
 
 
 class _Differs(Exception):  # noqa: N818 - an answer, and no error
-    def __init__(self, recorded: Decided | None, planned: Decided | None) -> None:
+    def __init__(self, recorded: str | None, planned: str | None) -> None:
         self.recorded = recorded
         self.planned = planned
 
@@ -169,7 +169,7 @@ class _Rehearsal:
         trunk = self.record.repository.trunk_name
         newest = next((event for seq, event in reversed(self.record.events) if seq <= look.seen), None)
         fact = "nothing" if newest is None else text.event(newest, trunk)
-        return Difference(look.at, look.seen, fact, _words(found.recorded, trunk), _words(found.planned, trunk))
+        return Difference(look.at, look.seen, fact, found.recorded, found.planned)
 
     def _step(self, look: Look, looks: deque[Look]) -> None:
         """One look, and those after it that tell what became of its plan."""
@@ -269,7 +269,8 @@ class _Rehearsal:
                 return
             seq, event = recorded.popleft() if recorded else (0, None)
             if event is None or not self._is_same(event, planned, decision):
-                raise _Differs(event, planned)
+                tests = decision.tests if isinstance(decision, Start) else ()
+                raise _Differs(None if event is None else self._recorded(event), self._words(planned, tests))
             self.decisions += 1
             if isinstance(decision, Start) and _begins(recorded, RunStarted) and decision is not starts[-1]:
                 continue  # those of one plan were written together, and read together
@@ -277,7 +278,7 @@ class _Rehearsal:
             if doubt is not None and isinstance(decision, Land):
                 self._doubt(decision.candidate, doubt)
         if recorded:
-            raise _Differs(recorded[0][1], None)
+            raise _Differs(self._recorded(recorded[0][1]), None)
 
     def _decided_until(self, seen: int | None) -> deque[tuple[int, Decided]]:
         """What was decided beyond what is taken in, up to an event; None: to the last."""
@@ -334,6 +335,23 @@ class _Rehearsal:
             case LandingStarted():
                 return replace(recorded, at=0.0, proofs=()) == planned
 
+    def _recorded(self, event: Decided) -> str:
+        return self._words(event, self._limits.get(event.run, ()) if isinstance(event, RunStarted) else ())
+
+    def _words(self, event: Decided, tests: tuple[str, ...]) -> str:
+        trunk = self.record.repository.trunk_name
+        match event:
+            case RunStarted():
+                made_of = ", ".join(map(str, event.changes)) or "nothing"
+                only = f", only {text.names(tests)}" if tests else ""
+                return (
+                    f"{text.event(event, trunk)}{only}: {trunk} with {made_of}, as {event.commit[:10]}, key {event.key[:10]}"
+                )
+            case LandingStarted():
+                return f"{text.event(event, trunk)} as {event.commit[:10]}"
+            case ChangeRefused():
+                return text.event(event, trunk)
+
 
 def _is_planned(event: Decided) -> bool:
     """And not of trunk's pipeline after landing, which plans for itself (ci/pipeline.py)."""
@@ -348,16 +366,3 @@ def _without_rivals(refused: ChangeRefused) -> ChangeRefused:
     """The gate adds to a conflict with trunk whose landing it is with: a service to people, after the plan."""
     reasons = tuple(replace(cause, change=None) if cause.why is Why.CONFLICT else cause for cause in refused.reasons)
     return replace(refused, at=0.0, reasons=reasons)
-
-
-def _words(event: Decided | None, trunk: str) -> str | None:
-    match event:
-        case None:
-            return None
-        case RunStarted():
-            made_of = ", ".join(map(str, event.changes)) or "nothing"
-            return f"{text.event(event, trunk)}: {trunk} with {made_of}, as {event.commit[:10]}, key {event.key[:10]}"
-        case LandingStarted():
-            return f"{text.event(event, trunk)} as {event.commit[:10]}"
-        case _:
-            return text.event(event, trunk)

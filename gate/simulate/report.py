@@ -1,8 +1,13 @@
 """Records as a table for people: means over the seeds with 95 % intervals, a line per policy and settings."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from gate import text
 from gate.simulate.measure import Record, mean_and_margin
+
+if TYPE_CHECKING:
+    from gate.simulate.replay import Replay
 
 Column = tuple[str, Callable[[Record], float | None], int]  # heading, measure, digits
 
@@ -66,3 +71,19 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _minutes(seconds: float | None) -> float | None:
     return None if seconds is None else seconds / 60
+
+
+def replayed(made: "Replay") -> list[str]:
+    """What a replay has shown."""
+    told = f"{made.decisions} decisions of {made.plans} plans, from {made.events} events: "
+    lines = [told + ("all as recorded" if made.difference is None else "as recorded, then one that is not")]
+    if made.unchecked:
+        lines.append(f"{made.unchecked} earlier decisions cannot be made again: nobody recorded when they were planned")
+    if (found := made.difference) is not None:
+        moment = text.moment(found.at)
+        lines += [
+            f"at {moment}, after event {found.seen} ({found.fact}):",
+            f"  recorded: {found.recorded or 'nothing more'}",
+            f"  planned:  {found.planned or 'nothing more'}",
+        ]
+    return lines

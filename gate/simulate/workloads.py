@@ -119,6 +119,9 @@ class Workload:
         return replace(self, **given)
 
 
+RECORDED = "recorded"  # in the place of a preset: a real journal, see recorded.py
+OF_A_RECORD = ("workers", "batch", "max_false_refusals", "warmup", "drain", "mended")  # that have a meaning for it
+
 PARAMETERS = tuple(field for field in fields(Workload) if field.metadata)
 
 PRESETS: dict[str, Workload] = {

@@ -126,6 +126,7 @@ class World:
         self._trunk = Sha("trunk0")
         self._arrived = 0
         self._waiting: dict[ChangeId, Change] = {}
+        self._leaving: list[tuple[float, ChangeId]] = []
         self._changes: tuple[Change, ...] = ()
         self._running: dict[RunId, tuple[Running, Run]] = {}
         self._ends: list[tuple[float, int, RunId]] = []
@@ -157,6 +158,10 @@ class World:
 
     def _next_moment(self) -> float | None:
         moments = [moment for moment in (self._look_again_at, self._mended_at()) if moment is not None]
+        while self._leaving and self._leaving[0][1] not in self._waiting:
+            heapq.heappop(self._leaving)
+        if self._leaving:
+            moments.append(self._leaving[0][0])
         if self._arrived < len(self._arrivals):
             moments.append(self._arrivals[self._arrived].change.submitted_at)
         elif not self._waiting:
@@ -181,6 +186,8 @@ class World:
             _, _, id_ = heapq.heappop(self._ends)
             if id_ in self._running:
                 self._finish(id_)
+        while self._leaving and self._leaving[0][0] <= self._now:
+            self._withdraw(heapq.heappop(self._leaving)[1])
         arrived = self._arrived
         while arrived < len(self._arrivals) and self._arrivals[arrived].change.submitted_at <= self._now:
             self._submit(self._arrivals[arrived])
@@ -193,6 +200,8 @@ class World:
         change = arrival.change
         self._contents.arrive(arrival)
         self._waiting[change.id] = change
+        if arrival.leaves_at is not None:
+            heapq.heappush(self._leaving, (arrival.leaves_at, change.id))
         self._foresight.submit(arrival)
         self._trials.add(change.id)
         self.history.submitted_at[change.id] = change.submitted_at
@@ -340,6 +349,13 @@ class World:
         self._decide(change, Verdict.REFUSED)
         self._foresight.refuse((change, refusal.revision), refusal.reasons, self._now)
         self._changes = tuple(self._waiting.values())
+
+    def _withdraw(self, id_: ChangeId) -> None:
+        change = self._waiting.get(id_)
+        if change is not None:
+            self._decide(id_, Verdict.WITHDRAWN)
+            self._foresight.withdraw(change.entry, self._now)
+            self._changes = tuple(self._waiting.values())
 
     def _land(self, candidate: Candidate) -> None:
         merged = self._merges.get(candidate)
