@@ -18,7 +18,8 @@ from ci.deploy.model import DeployFact
 from ci.errors import Unavailable
 from ci.model import CheckName, InputKey, Outcome, Result, RunId, Sha, TestCase
 from ci.results import SCHEMA, results_for_keys
-from gate.journal import METADATA, SCHEMA_VERSION, Journal, decode
+from gate.journal import METADATA, SCHEMA_VERSION, Journal, copy_journal, decode
+from gate.looks import Look, Step
 from gate.model import (
     ChangeId,
     ChangeRefused,
@@ -348,3 +349,38 @@ def schema_of(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]
     return {
         name: connection.execute(f"PRAGMA {pragma[kind]}('{name}')").fetchall() for kind, name in named if kind in pragma
     }
+
+
+def test_looks_are_written_with_the_next_events_and_wait_for_a_disk_that_is_full(path: Path) -> None:
+    journal = Journal(path)
+    first = Look(Step.STARTED, 1.0, 0)
+    second = Look(Step.PLANNED, 2.5, 3, workers=4, may_sandbox=True, may_start=False)
+    journal.note(first)
+    journal.note(second)
+    assert journal.looks() == []
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON looks BEGIN SELECT RAISE(ABORT, 'full'); END")
+    with pytest.raises(Unavailable):
+        journal.append(OPENED)
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TRIGGER full")
+    assert journal.read() == [], "together or not at all"
+    journal.append(OPENED)
+    journal.append(OPENED)
+    assert journal.looks() == [first, second]
+
+
+def test_a_copy_holds_what_was_there_and_leaves_the_journal_alone(path: Path, tmp_path: Path) -> None:
+    journal = Journal(path)
+    journal.append(OPENED)
+    with sqlite3.connect(path) as other:  # of an earlier version
+        other.execute("UPDATE alembic_version SET version_num = '0002'")
+    copy_journal(path, tmp_path / "copy.sqlite")
+    journal.append(OPENED)
+    assert Journal(tmp_path / "copy.sqlite").read() == [(1, OPENED)]
+    assert sqlite3.connect(path).execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
+    copy_journal(tmp_path / "missing.sqlite", tmp_path / "none.sqlite")
+    assert not (tmp_path / "none.sqlite").exists()
+    (tmp_path / "torn.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(Unavailable, match=r"torn.sqlite cannot be read"):
+        copy_journal(tmp_path / "torn.sqlite", tmp_path / "torn-copy.sqlite")
