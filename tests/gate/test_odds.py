@@ -382,6 +382,21 @@ def test_a_red_is_a_flake_once_the_same_content_is_green() -> None:
     assert known.check(UNIT) == pytest.approx((0.5 + 1) / 53, rel=0.01)
 
 
+def test_a_check_is_steady_until_it_was_seen_red_for_nothing_and_again_long_after() -> None:
+    odds = Odds()
+
+    def end(key: str, outcome: Outcome) -> bool:
+        odds.learn(RunFinished(1.0, RunId("r"), result(key, outcome)))
+        return UNIT in odds.outlook().steady
+
+    assert end("a", Outcome.GREEN)
+    assert end("b", Outcome.RED)  # so far, it may be right
+    assert not end("b", Outcome.GREEN)
+    for _ in range(int(flakes_module.CHECK_MEMORY_RUNS)):
+        assert not end("c", Outcome.GREEN)
+    assert end("c", Outcome.GREEN)
+
+
 def test_what_is_never_green_is_a_fault_and_no_flake() -> None:
     known = Flakes()
     for _ in range(20):
