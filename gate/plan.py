@@ -70,6 +70,7 @@ def plan(snapshot: Snapshot, now: float, policy: Policy = worthwhile) -> Plan:
         draft.refuse_hopeless(change)
     for proposal in policy(view):
         draft.consider(proposal)
+    draft.build()
     draft.land()
     draft.start_and_cancel()
     return draft.plan()
@@ -109,6 +110,7 @@ class _Draft:
     wants: dict[InputKey, Start] = field(default_factory=dict)
     worth: dict[InputKey, float] = field(default_factory=dict)  # of what is wanted
     unstarted: int = 0  # of these, how many do not run, and may be started
+    unbuilt: list[Proposal] = field(default_factory=list)
     unsure: set[ChangeId] = field(default_factory=set)  # whose runs cannot be told from useless ones before a merge
     ready: dict[ChangeId, Proposal] = field(default_factory=dict)
     landing: Land | None = None
@@ -139,7 +141,7 @@ class _Draft:
             self.moments.append(assessment.again_at)
         match assessment.standing:
             case Standing.UNBUILT:
-                self._build(proposal)
+                self.unbuilt.append(proposal)
             case Standing.UNMERGED:
                 self._judge_unmerged(proposal)
             case Standing.RED if proposal.settles:
@@ -156,7 +158,7 @@ class _Draft:
             self.moments.append(known.again_at)
         is_under_way = all(need.key in self.view.running for need in known.open)
         if not is_under_way and candidate not in self.view.snapshot.merges:
-            self._build(proposal)
+            self.unbuilt.append(proposal)
         self._want_all(proposal, known)
         if change.id in self.holds:
             return
@@ -186,6 +188,11 @@ class _Draft:
         if proposal.change.id in self.refusals or proposal.change.id in self.ready:
             return Objection.ANSWERED
         return self.view.objection(proposal)
+
+    def build(self) -> None:
+        """Have the most worthwhile candidates merged: nothing can be started before."""
+        for proposal in sorted(self.unbuilt, key=lambda proposal: -proposal.worth):
+            self._build(proposal)
 
     def _build(self, proposal: Proposal) -> None:
         """Have a candidate merged, if a worker could use it. After trunk moved, runs go on and count by key meanwhile."""
