@@ -64,9 +64,10 @@ class Optimistic:
             if self._meddling.needed(change.id) & leaving or self._meddling.with_needed(assumed) & leaving:
                 leaving |= 1 << position
                 continue
-            if self.window is not None and queue.bit_count() >= self.window:
-                continue
             proposal = self._propose(view, change, self._meddling.with_needed(assumed))
+            is_outside = self.window is not None and queue.bit_count() >= self.window
+            if is_outside and not self._is_running(view, proposal):
+                continue
             if self._is_failing(view, proposal):
                 leaving |= 1 << position
                 self._failing.add(change.id)
@@ -87,6 +88,10 @@ class Optimistic:
         behind = self._meddling.change(ahead.bit_length() - 1).id if ahead else None
         candidate = self._meddling.candidate(view.snapshot.trunk, assumed, change)
         return Proposal(change, candidate, settles=not ahead, behind=behind)
+
+    def _is_running(self, view: View, proposal: Proposal) -> bool:
+        """Who is tested already when the window shrinks goes on."""
+        return any(need.key in view.running for need in view.trial(proposal.candidate) or ())
 
     def _is_failing(self, view: View, proposal: Proposal) -> bool:
         needs = view.trial(proposal.candidate)

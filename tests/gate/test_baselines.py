@@ -103,6 +103,13 @@ def test_the_window_grows_by_one_with_a_landing_and_is_halved_by_a_failure_but_n
     assert policy.window == WINDOW_FLOOR
 
 
+def test_what_runs_goes_on_when_the_window_shrinks() -> None:
+    chain = [change(number, "a", minutes=60) for number in range(1, 15)]
+    history = simulate("optimistic", change(90, "b", bad=True), *chain, change(91, "a", at=11))
+    assert not any(run.is_aborted for run in history.runs)
+    assert "91|" not in {run.key[:3] for run in history.runs if run.started_at < BEGIN + 3600}
+
+
 def test_the_window_keeps_back_who_has_too_many_ahead_in_its_own_queue() -> None:
     chain = [change(number, "a") for number in range(1, WINDOW_START + 4)]
     history = simulate("optimistic", *chain, change(90, "b"))
