@@ -22,7 +22,6 @@ START_CHANCE = 0.1  # nothing is started whose outcome is less likely to be need
 KEEP_CHANCE = 0.03  # what runs already goes on down to this chance, where there is room
 COVER_AT_MOST = 3  # undecided changes that one may overtake: every one more doubles the runs that this takes
 COVER_GAIN = 0.1  # of a run's duration: overtaking that brings a landing forward by less is not worth a run
-CERTAIN = 0.999  # a chance above it is not worth a run to prove it wrong
 USUAL_S = 300.0  # a run, as long as nothing is known of its check
 PATIENCE_S = 3600.0  # who has waited this long comes before all who have not, see docs/planner.md
 STARVING_WORTH = 1000.0  # times the usual
@@ -30,6 +29,7 @@ AGING_S = 1800.0  # every further half hour of waiting counts as much as being w
 STICKS = 4.0  # a run is worth so many times what it would be as a new one: stopping it must pay
 JOINS = 1.2  # the same for a run of several changes, in whose place comes one of these and more
 GOES_ON = 1.0  # what runs on a past that nobody asks for now is worth as much as if it were needed, while it may be
+HELD_WORTH = 1e-6  # times the usual: a draft is tested when nobody else wants the worker
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 
 BROAD = 64  # names of a change, from which on it is looked at by itself and not entered under each
@@ -57,8 +57,8 @@ class _Member:
     """One waiting change as the board sees it. Bit sets are over positions on the board.
 
     direct: the undecided and the ready ones ahead that it meddles with. assumed: those of them that will land, most likely.
-    path: the chance that just those land. lands: the chance that it lands itself. minutes: worker time of its run, in
-    seconds, 0 when nothing is to run. ends_at: when its own run ends; lands_at: it and all it is assumed to be on top of.
+    path: the chance that just those land. lands: the chance that it lands itself. cost_s: worker time of its runs
+    that is still to be spent. ends_at: when its own run ends; lands_at: it and all it is assumed to be on top of.
     """
 
     change: Change
@@ -90,6 +90,7 @@ class _Board:
         self.undecided = 0
         self.ready = 0
         self._asked: set[tuple[int, int]] = set()  # pasts beside the likeliest that are proposed, by bit of the member
+        self._suspects = 0
         self._by_name: dict[str, int] = {}
         self._broad: list[tuple[frozenset[str], int]] = []
         self._position: dict[ChangeId, int] = {}
@@ -120,7 +121,8 @@ class _Board:
             is_late = is_closed and not change.mends_gate
             is_stuck = is_red and not self.view.mends_trunk(change)
             is_tested = is_hurried and change.id in places
-            return bool(change.holds), is_late, is_stuck, -1 if is_tested else change.priority.rank, self._arrival[change.id]
+            last = (-1, places[change.id]) if is_tested else (change.priority.rank, self._arrival[change.id])
+            return bool(change.holds), is_late, is_stuck, *last
 
         ordered = [self.view.queue[at] for at in sorted(range(len(self.view.queue)), key=rank)]
         if not any(change.depends for change in ordered):
@@ -177,7 +179,8 @@ class _Board:
         if not direct:
             return 0, 1.0
         last = self.members[direct.bit_length() - 1]
-        if last.direct & (self.undecided | self.ready) == direct & ~last.bit and last.path > 0.0:
+        is_chain = last.direct & (self.undecided | self.ready) == direct & ~last.bit
+        if is_chain and last.path > 0.0 and not last.assumed & self._suspects:
             assumed, path, rest = last.assumed, last.path, last.bit  # a chain: one more than the one before
         else:
             assumed, path, rest = direct & self.ready, 1.0, direct & self.undecided
@@ -286,6 +289,7 @@ class _Board:
         faults = [1.0 - self._chance(other.change) for other in (*inside, member)]
         worst = max(range(len(faults)), key=lambda at: (faults[at], at))
         suspect = (*inside, member)[worst]
+        self._suspects |= suspect.bit
         suspect.suspected = max(0.05, min(0.95, faults[worst] / max(1e-9, sum(faults))))
         self._segments[member.change.touches] = []
 
@@ -415,7 +419,7 @@ class _Board:
             if member.candidate is None:
                 continue
             worth = self._worth(member, 1.0, 1)
-            funded = cuts.get(member.bit) if not member.change.holds else (worth, None)
+            funded = cuts.get(member.bit) if not member.change.holds else (worth * HELD_WORTH, None)
             if funded is not None:
                 worth, cover = funded
             else:

@@ -213,7 +213,6 @@ def test_behind_a_red_batch_changes_are_tested_without_its_last_one_when_that_is
     assert not any(3 in run for run in behind)
 
 
-@pytest.mark.xfail(reason="behind a chain of changes the suspicion of any but its last one is passed over", strict=True)
 def test_behind_a_red_batch_changes_are_tested_without_the_one_that_is_suspected_wherever_it_is() -> None:
     queue = suspecting(0.95, 0.7, 0.95, 0.95, 0.95, waiting=3)
     behind = [run for run in queue.runs() if run[-1] > 3]
@@ -479,7 +478,6 @@ def test_an_urgent_change_overtakes_those_not_yet_tested_and_has_nobody_begin_ag
     assert queue.all_runs() == [(1,), (1, 4)]
 
 
-@pytest.mark.xfail(reason="who is tested behind an urgent change is put ahead of it again, by submission", strict=True)
 def test_an_urgent_change_stays_ahead_of_those_whom_it_has_overtaken() -> None:
     queue = hurried()
     queue.end(1, 4)
@@ -506,7 +504,6 @@ def drafted(earlier_s: float) -> Told:
     return queue
 
 
-@pytest.mark.xfail(reason="a draft is worth as much as any other change, and more when it has waited", strict=True)
 @pytest.mark.parametrize("earlier_s", [0.0, 60.0, PATIENCE_S + 1])
 def test_a_draft_gets_a_worker_after_all_that_may_land(earlier_s: float) -> None:
     assert drafted(earlier_s).runs() == [(3,)]
