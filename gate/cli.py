@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     rollback = command("rollback", _ask("rollback"), "put an environment back to its last good commit")
     rollback.add_argument("environment", metavar="ENV")
     rollback.add_argument("reason", nargs="?", default="")
-    simulate = command("simulate", _simulate, "play queues with the planner, drawn from seeds, and compare policies", repo=False)
+    simulate = command("simulate", _simulate, "play queues with the planner and compare policies", repo=False)
     add_simulation(simulate)
     token = command("token", _token, "tokens for pushing over HTTP")
     token.add_argument("what", choices=["add", "revoke", "list"])

@@ -253,7 +253,7 @@ class _Board:
                 self._segments.setdefault(change.touches, []).append(member)
 
     def _chance_to_land(self, member: _Member, chance: float) -> float:
-        """That the change is fine, and breaks nothing with those ahead that land; by Bayes' rule after each red run of it."""
+        """That it is fine, and breaks nothing with those ahead that land; by Bayes' rule after each red run of it."""
         clash = self.outlook.clash
         found = self.view.snapshot.findings.get(member.change.id, _NOTHING)
         if found.green:
@@ -313,8 +313,9 @@ class _Board:
         return all(not self.members[at].direct & self.undecided & outside for at in _positions(inside))
 
     def _is_covered(self, member: _Member) -> bool:
-        """The change is green whichever of the undecided changes ahead land: it may land before they are decided. Or it is red
-        whichever do.
+        """The change is green whichever of the undecided changes ahead land: it may land before they are decided.
+
+        Or it is red whichever of them do, and is refused.
 
         The bypass of Uber's CI at Scale (2025): never on a single assumed path.
         """
