@@ -3,15 +3,17 @@ every change gets its verdict in the end. The world and its auditor are in fakes
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ci.model import CheckName, Outcome, Sha
+from ci.model import CheckName, Outcome, Result, RunId, Sha
 from fakes.queue import Code, World, code, refold
-from gate.model import Candidate, ChangeId, Hold, Outlook, Priority, Why
-from gate.view import Proposal, View
+from gate.model import Candidate, ChangeId, Forecast, Hold, Outlook, Plan, Priority, Snapshot, Why
+from gate.policy import worthwhile
+from gate.view import Policy, Proposal, View
 
 PATHS = ("a", "b", "c", "d")
 TEXTS = ("0", "1", "2", "3")
@@ -37,6 +39,35 @@ def codes(draw: st.DrawFn) -> tuple[Code, ...]:
     return tuple(made)
 
 
+forecasts = st.builds(Forecast, st.sampled_from((0.02, 0.5, 0.9, 0.999)), st.sampled_from((None, 0.5, 600.0)))
+
+
+@dataclass
+class Bounded(World):
+    """A world with a bound for batches, and with results that come by themselves."""
+
+    batch: int = 0
+
+    def snapshot(self) -> Snapshot:
+        return replace(super().snapshot(), batch=self.batch)
+
+    def turn(self, policy: Policy = worthwhile) -> Plan:
+        return super().turn(sound if policy is worthwhile else policy)
+
+    def learn(self, result: Result) -> None:
+        """A result that no run of this queue was waiting for. From now on a check may have said both of one content."""
+        self.is_deterministic = False
+        self.store[result.key].append(result)
+
+
+def sound(view: View) -> Iterator[Proposal]:
+    """The shipped policy, which never proposes what the core would object to, or refuse."""
+    for proposal in worthwhile(view):
+        assert view.objection(proposal) is None, proposal
+        assert not view.hopelessness(proposal.change), proposal
+        yield proposal
+
+
 class Queue(RuleBasedStateMachine):
     """People push, revise, withdraw, retry, close and move; workers end runs one way or another; turns are taken."""
 
@@ -47,6 +78,10 @@ class Queue(RuleBasedStateMachine):
         clashes=st.sets(st.frozensets(st.integers(1, AT_MOST), min_size=2, max_size=2), max_size=2),
         flakes=st.dictionaries(st.sampled_from(NAMES), st.sampled_from((0.01, 0.3)), max_size=2),
         steady=st.sets(st.sampled_from(NAMES), max_size=1),
+        forecasts=st.dictionaries(st.integers(1, AT_MOST), forecasts, max_size=AT_MOST),
+        durations=st.dictionaries(st.sampled_from(NAMES), st.sampled_from((1.0, 60.0, 3600.0)), max_size=3),
+        clash=st.sampled_from((0.0, 0.03, 0.4)),
+        batch=st.sampled_from((0, 0, 1, 2)),
         chance=st.integers(0, 2**16),
     )
     def begin(
@@ -57,15 +92,20 @@ class Queue(RuleBasedStateMachine):
         clashes: set[frozenset[int]],
         flakes: dict[CheckName, float],
         steady: set[CheckName],
+        forecasts: dict[int, Forecast],
+        durations: dict[CheckName, float],
+        clash: float,
+        batch: int,
         chance: int,
     ) -> None:
-        self.world = World(
+        self.world = Bounded(
             codes,
             dict.fromkeys(PATHS, "0"),
             workers=workers,
             every_commit=every_commit,
             clashes={frozenset(map(ChangeId, clash)) for clash in clashes},
-            outlook=Outlook(flakes=flakes, steady=steady),
+            outlook=Outlook({ChangeId(at): odds for at, odds in forecasts.items()}, durations, flakes, clash, steady),
+            batch=batch,
         )
         self.chance = random.Random(chance)
 
@@ -141,6 +181,21 @@ class Queue(RuleBasedStateMachine):
         else:
             self.world.finish_check(run, outcome)
 
+    @rule(workers=st.integers(1, 4))
+    def workers_come_or_vanish(self, workers: int) -> None:
+        self.world.workers = workers
+        for run in list(self.world.running)[workers:]:
+            self.world.lose_run(run)
+
+    @precondition(lambda self: self.world.store)
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
+    def a_result_comes_unasked(self, data: st.DataObject, outcome: Outcome) -> None:
+        """Late, for what nobody runs any more; and it may say the contrary of what was known, or the same once more."""
+        key = data.draw(st.sampled_from(sorted(self.world.store)))
+        known = self.world.store[key][-1]
+        again = replace(known, outcome=outcome, run=RunId(f"late {len(self.world.store[key])}"), failed=(), tests=())
+        self.world.learn(data.draw(st.sampled_from((known, replace(again, finished_at=self.world.now)))))
+
     @rule()
     def turn(self) -> None:
         self.world.turn()
@@ -207,7 +262,7 @@ def waited_for(world: World, change: ChangeId) -> ChangeId | None:
 
 
 Queue.TestCase.settings = settings(
-    max_examples=250,
+    max_examples=150,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
