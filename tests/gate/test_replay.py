@@ -14,11 +14,24 @@ import gate.gate
 import gate.simulate.replay
 from ci.errors import Unavailable
 from ci.model import CheckName
-from fakes.stand import PLAIN, Stand
+from fakes.stand import PLAIN, Stand, wait_for
 from gate import commands
+from gate.journal import Journal
 from gate.land import land
 from gate.looks import Step
-from gate.model import ChangeId, Hold, LandingFailed, LandingStarted, Plan, RunStarted, Snapshot, Start, TrunkOpened, Verdict
+from gate.model import (
+    ChangeId,
+    ChangeSubmitted,
+    Hold,
+    LandingFailed,
+    LandingStarted,
+    Plan,
+    RunStarted,
+    Snapshot,
+    Start,
+    TrunkOpened,
+    Verdict,
+)
 from gate.plan import plan
 from gate.serve import open_server
 from gate.simulate.draws import BEGIN
@@ -103,6 +116,14 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Stand:
 def verdicts(stand: Stand) -> list[str | None]:
     state = stand.state()
     return [found.value if (found := state.verdicts.get(change)) else None for change in state.revisions]
+
+
+def submitted(stand: Stand) -> set[int]:
+    """The changes that the daemon knows of."""
+    journal = Journal(stand.path / "gate" / "journal.sqlite")
+    found = {event.submission.change for _, event in journal.read() if isinstance(event, ChangeSubmitted)}
+    journal.close()
+    return {int(change) for change in found}
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -227,6 +248,39 @@ def test_a_landing_that_failed_is_followed(tmp_path: Path, monkeypatch: pytest.M
     with commands.office(stand.path) as at:
         steps = [look.step for look in at.journal.looks()]
     assert (steps.count(Step.DOUBTED), steps.count(Step.BROKEN_OFF)) == (2, 1)
+    assert replay(stand.path).difference is None
+
+
+def test_a_change_that_is_red_at_once_after_a_start_is_refused_again(tmp_path: Path) -> None:
+    """The daemon had made the keys of trunk before it knew of any change: the control needs no plan of its own."""
+    stand = Stand(tmp_path, CONFIG, GOOD)
+    stand.settle()
+    stand.submit("red", {"a/x": "bad"})
+    stand.settle()
+    assert verdicts(stand) == ["refused"]
+    assert replay(stand.path).difference is None
+
+
+def test_workers_that_finish_under_an_earlier_policy_start_nothing(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    go.touch()
+    config = CONFIG.replace("sh a/check.sh", f"while test ! -e {go}; do sleep 0.02; done").replace(
+        "workers = 2", "workers = 4"
+    )
+    stand = Stand(tmp_path / "at", config, GOOD)
+    stand.settle()
+    go.unlink()
+    with stand.daemon():
+        stand.submit("runs until it may end", {"a/x": "1"})
+        wait_for(lambda: stand.state().runs)
+        policy = stand.submit("other workers", {"gate.toml": config.replace("workers = 4", "workers = 3")}, by="root")
+        wait_for(lambda: stand.verdict(policy) == "landed")
+        later = stand.submit("may not start yet", {"b/x": "1"})
+        wait_for(lambda: later in submitted(stand))
+        go.touch()
+        wait_for(lambda: stand.verdict(later) == "landed")
+    with commands.office(stand.path) as at:
+        assert not all(look.may_start for look in at.journal.looks())
     assert replay(stand.path).difference is None
 
 
