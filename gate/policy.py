@@ -377,11 +377,11 @@ class _Board:
                         pass
             left_s = forecast.duration_s or self._takes_s(need.check.name)
             run = running.get(need.key)
-            if run is None:
-                state = _State.UNKNOWN
-            else:
+            if run is not None:  # begun is begun, though others of its checks wait: else it would be stopped for a part of it
                 left_s = max(left_s * 0.1, left_s - (now - run.started_at))
-                state = _State.RUNNING if state is _State.GREEN else state
+                state = _State.RUNNING
+            elif state is _State.GREEN:
+                state = _State.UNKNOWN
             cost_s += left_s
             longest_s = max(longest_s, left_s)
         return state, cost_s, longest_s
