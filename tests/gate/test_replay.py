@@ -36,7 +36,7 @@ from gate.plan import plan
 from gate.serve import open_server
 from gate.simulate.draws import BEGIN
 from gate.simulate.recorded import Past, Recorded, as_it_was, play_recorded, read_recorded
-from gate.simulate.replay import Replay, replay
+from gate.simulate.replay import Replay, opened, replay
 
 CONFIG = (
     PLAIN
@@ -326,6 +326,13 @@ def test_plans_whose_looks_are_missing_do_not_come_out_as_recorded(busy: Stand, 
         at.journal.write(lambda execute: execute("UPDATE looks SET workers = 1"))
     found = replay(copy.path).difference
     assert found is not None
+
+
+def test_who_owns_the_repository_does_not_depend_on_who_asks(busy: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners = iter(["its owner", "who asks"])
+    monkeypatch.setattr("gate.repository.account", lambda uid: next(owners))  # noqa: ARG005
+    with opened(busy.path) as record:
+        assert record.repository.owner == "its owner"
 
 
 # --- with other settings ------------------------------------------------------------------------------------------------
