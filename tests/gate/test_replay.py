@@ -330,7 +330,7 @@ def test_plans_whose_looks_are_missing_do_not_come_out_as_recorded(busy: Stand, 
 
 def test_who_owns_the_repository_does_not_depend_on_who_asks(busy: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     owners = iter(["its owner", "who asks"])
-    monkeypatch.setattr("gate.repository.account", lambda uid: next(owners))  # noqa: ARG005
+    monkeypatch.setattr("gate.repository.account", lambda uid: next(owners))
     with opened(busy.path) as record:
         assert record.repository.owner == "its owner"
 
