@@ -86,6 +86,8 @@ class Queue:
                     self._described.clear()  # changes that are stacked on it see it too
             case ApprovalGiven(change=change) | RetryRequested(change=change):
                 self._described = {entry: known for entry, known in self._described.items() if entry[0] != change}
+                if isinstance(event, RetryRequested):
+                    self._findings.forget([change])  # red results from before it no longer count
             case ChangeRefused(change=change):
                 self._findings.forget([change])
                 self.built.pop(change, None)  # its trials stay: somebody may want it tried again

@@ -369,6 +369,8 @@ class World:
                     book.end(event.run, result.outcome if says_all else None)
                 case ChangeSubmitted(submission=item):
                     book.forget([item.change])
+                case RetryRequested(change=change):
+                    book.forget([change])
                 case _:
                     pass
         return dict(book.findings)
