@@ -377,7 +377,7 @@ class _Board:
                         pass
             left_s = forecast.duration_s or self._takes_s(need.check.name)
             run = running.get(need.key)
-            if run is not None:  # begun is begun, though others of its checks wait: else it would be stopped for a part of it
+            if run is not None:  # begun, though others of its checks wait: else it would be stopped for a part of itself
                 left_s = max(left_s * 0.1, left_s - (now - run.started_at))
                 state = _State.RUNNING
             elif state is _State.GREEN:
