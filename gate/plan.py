@@ -157,9 +157,13 @@ class _Draft:
         if known.again_at is not None:
             self.moments.append(known.again_at)
         is_under_way = all(need.key in self.view.running for need in known.open)
-        if not is_under_way and candidate not in self.view.snapshot.merges:
+        if is_under_way or candidate in self.view.snapshot.merges:
+            self._want_all(proposal, known)
+        else:  # what cannot be started before a merge must not keep the merge waiting for a worker
             self.unbuilt.append(proposal)
-        self._want_all(proposal, known)
+            for need in known.open:
+                if need.key in self.view.running:
+                    self._want(need, candidate, f"change {change.id}", proposal.worth)
         if change.id in self.holds:
             return
         if known.standing is Standing.UNKNOWN:
