@@ -41,6 +41,7 @@ on the server, or with --repo REPO.git
   close       land nothing until trunk is opened again
   open        land again
   deploys     what is deployed where
+  simulate    what the planner would do, with other settings or another queue
   rollback    put an environment back to its last good commit
   token       tokens for pushing over HTTP
 
