@@ -60,7 +60,7 @@ from gate.model import (
     Verdict,
     Why,
 )
-from gate.plan import plan
+from gate.plan import Planner
 from gate.queue import Queue
 from gate.repository import PLAN_FILE, SUBMISSIONS, Repository
 from gate.state import TRUNK, State, apply_event
@@ -92,6 +92,7 @@ class Gate:
         self.state = State()
         self.config = Config()
         self.plan = Plan()
+        self._planner = Planner()
         self.wake_at: float | None = None  # when to take a turn even if nothing is heard
         self._make_workers = make_workers
         self._wake = wake
@@ -201,7 +202,7 @@ class Gate:
         self._read_policy(trunk)
         snapshot = self._snapshot(trunk)
         planned_at = self._clock()
-        self.plan = plan(snapshot, planned_at)
+        self.plan = self._planner.plan(snapshot, planned_at)
         self._note(snapshot, planned_at)
         try:
             happened |= self._perform(self.plan)

@@ -6,11 +6,11 @@ do nothing that the rule forbids whatever the policy proposes. The same function
 simulator.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import assert_never
 
-from ci.model import Check, InputKey, Result
+from ci.model import Check, InputKey, Result, Sha
 from ci.proof import failed_tests
 from gate.blame import RETEST_APART_S, Advice, Case, Step, decide, retest_tests, told
 from gate.model import (
@@ -36,12 +36,13 @@ from gate.model import (
     Unmerged,
     Why,
 )
-from gate.policy import worthwhile
+from gate.policy import Worthwhile, worthwhile
 from gate.view import (
     INFRASTRUCTURE_TRIES,
+    NEVER,
     RED_TRUNK_RECHECK_S,
     Assessment,
-    Objection,
+    Known,
     Policy,
     Proposal,
     Standing,
@@ -64,19 +65,67 @@ def plan(snapshot: Snapshot, now: float, policy: Policy = worthwhile) -> Plan:
 
     Decisions are in the order in which they should be carried out. Times in epoch seconds UTC.
     """
-    view = View(snapshot, now)
-    draft = _Draft(view)
-    for change in view.queue:
-        draft.refuse_hopeless(change)
-    for proposal in policy(view):
-        draft.consider(proposal)
-    draft.build()
-    draft.land()
-    draft.start_and_cancel()
-    return draft.plan()
+    return Planner(policy).plan(snapshot, now)
+
+
+class Planner:
+    """Plans for one queue, again and again. It remembers what has not altered since its last plan, so that a plan costs what
+    has; its plans are those of ``plan``, which remembers nothing. For one thread."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        """policy: None: the shipped one. It may have a memory of its own."""
+        self._policy = Worthwhile() if policy is None else policy
+        self._view: View | None = None
+        self._explored: dict[Known, _Explored] = {}
+        self._holds: dict[ChangeId, Hold] = {}
+
+    def plan(self, snapshot: Snapshot, now: float) -> Plan:
+        self._view = view = View(snapshot, now, self._view)
+        draft = _Draft(view, self._explored, self._holds)
+        for change in view.questionable:
+            draft.refuse_hopeless(change)
+        draft.consider_all(self._policy(view))
+        draft.build()
+        draft.land()
+        draft.start_and_cancel()
+        made = draft.plan()
+        self._explored, self._holds = draft.explored, draft.told
+        return made
 
 
 # --- the core ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wish:
+    """A run that somebody asks for. worth: where no proposal tells."""
+
+    start: Start
+    proposal: Proposal | None = None
+    worth: float = 0.0
+
+    @property
+    def may_start(self) -> bool:
+        return self.worth >= 0 if self.proposal is None else self.proposal.may_start
+
+    def worth_at(self, now: float) -> float:
+        return self.worth if self.proposal is None else self.proposal.worth_at(now)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Explored:
+    """What follows from a proposal that nothing is decided by yet; the same at the next plan if nothing else is known then.
+
+    reasons: why the change waits; what it waits for comes on top, unless it is told in them. trunk: which it was looked at
+    on; None: the same on any.
+    """
+
+    proposal: Proposal
+    wishes: tuple[_Wish, ...]
+    waits: tuple[Need, ...]
+    reasons: tuple[Reason, ...]
+    is_told: bool
+    trunk: Sha | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +147,30 @@ class _Finding:
     is_guilty: bool = False
 
 
-@dataclass(slots=True)
 class _Draft:
-    """A plan in the making."""
+    """A plan in the making. explored_before, told_before: of the last plan, by proposal and by change."""
 
-    view: View
-    refusals: dict[ChangeId, Refuse] = field(default_factory=dict)
-    holds: dict[ChangeId, tuple[Reason, ...]] = field(default_factory=dict)
-    waits: dict[ChangeId, tuple[Need, ...]] = field(default_factory=dict)  # what each change has yet to see run
-    builds: dict[Candidate, None] = field(default_factory=dict)
-    wants: dict[InputKey, Start] = field(default_factory=dict)
-    worth: dict[InputKey, float] = field(default_factory=dict)  # of what is wanted
-    unstarted: int = 0  # of these, how many do not run, and may be started
-    unbuilt: list[Proposal] = field(default_factory=list)
-    unsure: set[ChangeId] = field(default_factory=set)  # whose runs cannot be told from useless ones before a merge
-    ready: dict[ChangeId, Proposal] = field(default_factory=dict)
-    landing: Land | None = None
-    starts: list[Start] = field(default_factory=list)
-    cancels: list[Cancel] = field(default_factory=list)
-    moments: list[float] = field(default_factory=list)
+    def __init__(self, view: View, explored_before: Mapping[Known, _Explored], told_before: Mapping[ChangeId, Hold]) -> None:
+        self.view = view
+        self.explored_before = explored_before
+        self.explored: dict[Known, _Explored] = {}
+        self.told_before = told_before
+        self.told: dict[ChangeId, Hold] = {}
+        self.refusals: dict[ChangeId, Refuse] = {}
+        self.holds: dict[ChangeId, tuple[Reason, ...]] = {}
+        self.waits: dict[ChangeId, tuple[Need, ...]] = {}  # what each change has yet to see run
+        self.builds: dict[Candidate, None] = {}
+        self.wishes: dict[InputKey, _Wish] = {}  # the first of each key
+        self.more_wishes: dict[InputKey, list[_Wish]] = {}
+        self.unstarted = 0  # runs that are wished for, and may be started
+        self.unbuilt: list[Proposal] = []
+        self.unsure: set[ChangeId] = set()  # whose runs cannot be told from useless ones before a merge
+        self.ready: dict[ChangeId, Proposal] = {}
+        self.landing: Land | None = None
+        self.starts: list[Start] = []
+        self.cancels: list[Cancel] = []
+        self.moments: list[float] = []
+        self.is_trunk_red = bool(view.red_on_trunk)
 
     # verdicts
 
@@ -124,21 +178,46 @@ class _Draft:
         if reasons := self.view.hopelessness(change):
             self.refusals[change.id] = Refuse(change.id, change.revision, reasons)
 
+    def consider_all(self, proposals: Iterable[Proposal]) -> None:
+        """Each in turn. What is explored already and is as it was is most of a long queue, so it comes first."""
+        before, now, holds = self.explored_before, self.explored, self.holds
+        answered: list[Mapping[ChangeId, object]] = [self.ready, self.refusals]
+        for proposal in proposals:
+            known = proposal.known
+            explored = None if known is None or self.is_trunk_red else before.get(known)
+            if known is None or explored is None or explored.proposal is not proposal or explored.trunk is not None:
+                self.consider(proposal)
+                continue
+            id_ = proposal.change.id
+            if any(id_ in each for each in answered if each):
+                continue
+            for wish in explored.wishes:
+                self._wish(wish)
+            if id_ not in holds:
+                holds[id_] = explored.reasons
+                if explored.waits and not explored.is_told:
+                    self.waits[id_] = explored.waits
+            now[known] = explored
+
     def consider(self, proposal: Proposal) -> None:
         """Build, test, judge or hold one proposal."""
-        if self.objection(proposal) is not None:
+        if proposal.change.id in self.refusals or proposal.change.id in self.ready:
+            return  # it is answered
+        may_mend = self.is_trunk_red and proposal.change.fixes_trunk
+        explored = self.explored_before.get(proposal.known) if proposal.known is not None and not may_mend else None
+        if explored is not None and self._is_as_before(proposal, explored):
+            self._take_over(proposal, explored)
+            return
+        known = proposal.known or self._know(proposal)
+        if known.objection is not None:
             return
         if proposal.settles and self.view.mends_trunk(proposal.change):
-            proposal = replace(proposal, worth=CONTROL_WORTH)  # nothing else can land before it does
-        change, candidate = proposal.change, proposal.candidate
-        if (trial := self.view.trial(candidate)) is not None:
-            known = self.view.assess_needs(trial, change.evidence_from)
-            if not proposal.settles or known.standing in (Standing.UNKNOWN, Standing.STUCK):
-                self._explore(proposal, known)
-                return
-        assessment = self.view.assess(candidate, change.evidence_from)
-        if assessment.again_at is not None:
-            self.moments.append(assessment.again_at)
+            # Nothing else can land before it does.
+            proposal = Proposal(proposal.change, proposal.ahead, proposal.together, worth=CONTROL_WORTH, known=known)
+        assessment = known.assessment
+        if known.is_trial and proposal.settles and known.standing not in (Standing.UNKNOWN, Standing.STUCK):
+            assessment = self.view.assess(self.view.candidate(proposal), proposal.change.evidence_from)
+        self._look_again(assessment.again_at)
         match assessment.standing:
             case Standing.UNBUILT:
                 self.unbuilt.append(proposal)
@@ -151,31 +230,89 @@ class _Draft:
             case _:
                 self._explore(proposal, assessment)
 
+    def _is_as_before(self, proposal: Proposal, explored: _Explored) -> bool:
+        return (
+            (explored.trunk is None or explored.trunk == self.view.snapshot.trunk)
+            and explored.proposal.behind == proposal.behind
+            and explored.proposal.settles == proposal.settles
+        )
+
+    def _know(self, proposal: Proposal) -> Known:
+        """What is known of a proposal whose policy did not ask."""
+        change, assumption = proposal.change, proposal.assumption
+        needs = self.view.trial(change, assumption)
+        if needs is not None:
+            assessed = self.view.assess_needs(needs, change.evidence_from)
+            return Known(change, proposal.ahead, assumption, needs, assessed, self.view, is_trial=True)
+        assessed = self.view.assess(self.view.candidate(proposal), change.evidence_from)
+        return Known(change, proposal.ahead, assumption, None, assessed, self.view, is_trial=False)
+
     def _explore(self, proposal: Proposal, known: Assessment) -> None:
         """Run what is not known yet. It is no verdict: an outcome may be missing, or a change ahead be undecided."""
-        change, candidate = proposal.change, proposal.candidate
-        if known.again_at is not None:
-            self.moments.append(known.again_at)
-        is_under_way = all(need.key in self.view.running for need in known.open)
-        if is_under_way or candidate in self.view.snapshot.merges:
-            self._want_all(proposal, known)
+        change, running = proposal.change, self.view.running
+        is_under_way = all(need.key in running for need in known.open)
+        candidate = self.view.candidate(proposal)
+        wishes = self._wishes(proposal, candidate, known)
+        waits = known.open if known.standing is Standing.UNKNOWN else ()
+        if proposal.behind is not None:
+            reasons = (*change.holds, Reason(Why.WAITS_FOR_CHANGE, change=proposal.behind))
+        else:
+            hindered = known.paused if known.standing is Standing.UNKNOWN else known.stuck
+            reasons = (*change.holds, *(_stuck(need, result) for need, result in hindered))
+        if is_under_way:
+            reasons = (*reasons, *(_waits_for(need) for need in waits))
+            self._take_over(proposal, _Explored(proposal, wishes, waits, reasons, is_told=True, trunk=None))
+        elif candidate in self.view.snapshot.merges:
+            self._take_over(proposal, _Explored(proposal, wishes, waits, reasons, is_told=False, trunk=candidate.base))
         else:  # what cannot be started before a merge must not keep the merge waiting for a worker
             self.unbuilt.append(proposal)
-            for need in known.open:
-                if need.key in self.view.running:
-                    self._want(need, candidate, f"change {change.id}", proposal.worth)
-        if change.id in self.holds:
-            return
-        if known.standing is Standing.UNKNOWN:
-            self._wait(change, known)
-        elif known.standing is Standing.STUCK:
-            self._hold(change, *(_stuck(need, result) for need, result in known.stuck))
-        if proposal.behind is not None:
-            self._hold(change, Reason(Why.WAITS_FOR_CHANGE, change=proposal.behind))
+            under_way = tuple([wish for wish in wishes if wish.start.key in running])
+            self._apply(change, _Explored(proposal, under_way, waits, reasons, is_told=False, trunk=None))
+
+    def _take_over(self, proposal: Proposal, explored: _Explored) -> None:
+        if explored.proposal is not proposal:  # as much is known of it, but it is worth something else
+            wishes = tuple([_Wish(wish.start, proposal) for wish in explored.wishes])
+            explored = replace(explored, wishes=wishes, proposal=proposal)
+        self._apply(proposal.change, explored)
+        if proposal.known is not None and proposal.known.alters_at == NEVER:
+            self.explored[proposal.known] = explored
+
+    def _apply(self, change: Change, explored: _Explored) -> None:
+        for wish in explored.wishes:
+            self._wish(wish)
+        if change.id not in self.holds:
+            self.holds[change.id] = explored.reasons
+            if explored.waits and not explored.is_told:
+                self.waits[change.id] = explored.waits
+
+    def _wishes(self, proposal: Proposal, candidate: Candidate, known: Assessment) -> tuple[_Wish, ...]:
+        """For its open needs, but those that run only when others are green."""
+        because = f"change {proposal.change.id}"
+        undecided = {need.check.name for need in known.open}
+        undecided |= {need.check.name for need, _ in (*known.paused, *known.stuck)}
+        return tuple(
+            [
+                _Wish(Start(need.check, need.key, candidate, because), proposal)
+                for need in known.open
+                if not need.check.needs or undecided.isdisjoint(need.check.needs)
+            ]
+        )
+
+    def _wish(self, wish: _Wish) -> None:
+        if self.wishes.setdefault(wish.start.key, wish) is not wish:
+            self.more_wishes.setdefault(wish.start.key, []).append(wish)
+
+    def _want(self, need: Need, candidate: Candidate, because: str, worth: float, tests: tuple[str, ...] = ()) -> None:
+        self._wish(_Wish(Start(need.check, need.key, candidate, because, tests), None, worth))
+
+    def _may_be_started(self, key: InputKey) -> bool:
+        if key in self.view.running:
+            return False
+        return self.wishes[key].may_start or any(wish.may_start for wish in self.more_wishes.get(key, ()))
 
     def _settle_green(self, proposal: Proposal) -> None:
         """The tree is green: all that is in it may land, unless something in it is kept back."""
-        members = [self.view.waiting[entry[0]] for entry in proposal.candidate.entries]
+        members = [self.view.waiting[change] for change, _ in proposal.entries]
         kept = next((member for member in members if member.holds), None)
         if kept is proposal.change:
             self._hold(kept)
@@ -188,23 +325,20 @@ class _Draft:
                 self.holds.pop(member.id, None)
                 self.ready.setdefault(member.id, proposal)
 
-    def objection(self, proposal: Proposal) -> Objection | None:
-        if proposal.change.id in self.refusals or proposal.change.id in self.ready:
-            return Objection.ANSWERED
-        return self.view.objection(proposal)
-
     def build(self) -> None:
         """Have the most worthwhile candidates merged: nothing can be started before."""
-        for proposal in sorted(self.unbuilt, key=lambda proposal: -proposal.worth):
+        if self.unbuilt:
+            self.unstarted = sum([self._may_be_started(key) for key in self.wishes])
+        for proposal in sorted(self.unbuilt, key=lambda proposal: -proposal.worth_at(self.view.now)):
             self._build(proposal)
 
     def _build(self, proposal: Proposal) -> None:
         """Have a candidate merged, if a worker could use it. After trunk moved, runs go on and count by key meanwhile."""
-        change, candidate = proposal.change, proposal.candidate
+        change, candidate = proposal.change, self.view.candidate(proposal)
         self.unsure.add(change.id)
         # What is ready now was green as soon as it was merged, or nearly so: the next ones may well be, too.
         has_worker = self.unstarted + len(self.builds) < self._free_workers() + 1 + 4 * len(self.ready)
-        is_wanted = proposal.worth >= 0 and (has_worker or not proposal.settles)
+        is_wanted = proposal.may_start and (has_worker or not proposal.settles)
         if len(self.builds) >= BUILDS_AT_ONCE or not (is_wanted or not change.touches or self._has_ended(change)):
             reason = Reason(Why.WAITS_FOR_WORKER)
         elif (obstacle := self._ask(candidate)) is not None:
@@ -247,7 +381,7 @@ class _Draft:
         return max(0, self.view.snapshot.workers - len(self.view.snapshot.running))
 
     def _judge_unmerged(self, proposal: Proposal) -> None:
-        change, candidate = proposal.change, proposal.candidate
+        change, candidate = proposal.change, self.view.candidate(proposal)
         outcome = self.view.snapshot.merges[candidate]
         assert isinstance(outcome, Unmerged)
         alone = Candidate(candidate.base, (change.entry,))
@@ -277,7 +411,7 @@ class _Draft:
 
         Nobody is refused while a change ahead is undecided: it might leave, and the red with it. Nor on a red trunk.
         """
-        change, candidate = proposal.change, proposal.candidate
+        change, candidate = proposal.change, self.view.candidate(proposal)
         for need in assessment.open:  # its author wants to know all that is wrong
             if need.key in self.view.running:
                 self._want(need, candidate, f"change {change.id}", GO_ON)
@@ -465,13 +599,6 @@ class _Draft:
     def _hold(self, change: Change, *reasons: Reason) -> None:
         self.holds[change.id] = (*change.holds, *reasons)
 
-    def _wait(self, change: Change, assessment: Assessment) -> None:
-        """Hold until runs have ended; which of them are under way is known when workers have been given out."""
-        if assessment.again_at is not None:
-            self.moments.append(assessment.again_at)
-        self.waits[change.id] = assessment.open
-        self._hold(change, *(_stuck(need, result) for need, result in assessment.paused))
-
     # landing
 
     def land(self) -> None:
@@ -484,7 +611,7 @@ class _Draft:
         if cut is None and train not in self.view.snapshot.merges:
             self._ask(train)
         elif cut is None:
-            cut = self._landable(proposals[0].candidate)
+            cut = self._landable(self.view.candidate(proposals[0]))
         if cut is not None:
             self.landing = Land(cut)
         for change, _ in entries:
@@ -496,7 +623,7 @@ class _Draft:
         chosen: list[Proposal] = []
         entries: tuple[Entry, ...] = ()
         for proposal in ready:
-            fresh = tuple(entry for entry in proposal.candidate.entries if entry not in entries)
+            fresh = tuple(entry for entry in proposal.entries if entry not in entries)
             joint = (*entries, *fresh)
             clashing = any(
                 isinstance(self.view.snapshot.merges.get(Candidate(self.view.snapshot.trunk, joint[:count])), Unmerged)
@@ -518,11 +645,9 @@ class _Draft:
         if closed is None:
             return distinct
         through = [
-            proposal
-            for proposal in distinct
-            if all(self.view.waiting[change].mends_gate for change, _ in proposal.candidate.entries)
+            proposal for proposal in distinct if all(self.view.waiting[change].mends_gate for change, _ in proposal.entries)
         ]
-        kept_in = {change for proposal in through for change, _ in proposal.candidate.entries}
+        kept_in = {change for proposal in through for change, _ in proposal.entries}
         for id_ in self.ready:
             if id_ not in kept_in:
                 self._hold(self.view.waiting[id_], Reason(Why.TRUNK_CLOSED, detail=closed))
@@ -541,47 +666,46 @@ class _Draft:
 
     # runs
 
-    def _want_all(self, proposal: Proposal, assessment: Assessment) -> None:
-        only = assessment.open[0] if len(assessment.open) == 1 else None
-        if only is not None and not (only.check.needs or assessment.paused or assessment.stuck):
-            self._want(only, proposal.candidate, f"change {proposal.change.id}", proposal.worth)
-            return
-        undecided = {need.check.name for need in assessment.open}
-        undecided |= {need.check.name for need, _ in (*assessment.paused, *assessment.stuck)}
-        for need in assessment.open:
-            if undecided.isdisjoint(need.check.needs):
-                self._want(need, proposal.candidate, f"change {proposal.change.id}", proposal.worth)
-
-    def _want(self, need: Need, candidate: Candidate, because: str, worth: float = 0.0, tests: tuple[str, ...] = ()) -> None:
-        before = self.worth.get(need.key)
-        if before is not None and worth <= before:
-            return
-        if worth >= 0 and (before is None or before < 0) and need.key not in self.view.running:
-            self.unstarted += 1
-        self.wants[need.key] = Start(need.check, need.key, candidate, because, tests)
-        self.worth[need.key] = worth
-
     def start_and_cancel(self) -> None:
         """Give the workers to what is worth most, and stop what is worth less than it, or nothing at all."""
-        running = self.view.running
-        for key in [key for key, start in self.wants.items() if self._is_answered(start.candidate)]:
-            del self.wants[key]
-        others = [run for run in self.view.snapshot.running if run.key not in self.wants]
-        useless = [run for run in others if not self._may_be_of_use(run)]
-        room = max(0, self.view.snapshot.workers - len(others) + len(useless))
-        ranked = sorted(self.wants, key=lambda key: (-self.worth[key], key not in running))
-        chosen = dict.fromkeys([key for key in ranked if key in running or self._may_start(key)][:room])
-        starts = [key for key in chosen if key not in running]
-        going_on = [key for key in ranked if key in running]
-        displaced = [key for key in reversed(going_on) if key not in chosen]  # the least worthy first
+        running, wishes = self.view.running, self.wishes
+        if self.ready or self.refusals:
+            for key in [key for key, wish in wishes.items() if self._is_answered(wish.start.candidate)]:
+                others = [wish for wish in self.more_wishes.pop(key, ()) if not self._is_answered(wish.start.candidate)]
+                del wishes[key]
+                for wish in others:
+                    self._wish(wish)
+        unasked = [run for run in self.view.snapshot.running if run.key not in wishes]
+        useless = [run for run in unasked if not self._may_be_of_use(run)]
+        room = max(0, self.view.snapshot.workers - len(unasked) + len(useless))
+        going_on = len(running) - len(unasked)
+        starts = [key for key in wishes if key not in running and self._may_start(key)]
+        displaced: list[InputKey] = []
+        if len(starts) + going_on > room:
+            worth = {key: self._worth(key) for key in wishes}
+            ranked = sorted(wishes, key=lambda key: (-worth[key], key not in running))
+            startable = set(starts)
+            chosen = dict.fromkeys([key for key in ranked if key in running or key in startable][:room])
+            starts = [key for key in chosen if key not in running]
+            # The least worthy first.
+            displaced = [key for key in reversed(ranked) if key in running and key not in chosen]
         self.cancels = [Cancel(run.run, "nothing needs it any more") for run in useless]
         self.cancels += [
             Cancel(running[key].run, "its worker is worth more elsewhere")
-            for key in displaced[: max(0, len(starts) + len(going_on) - room)]
+            for key in displaced[: max(0, len(starts) + going_on - room)]
         ]
-        self.starts = [self.wants[key] for key in starts]
+        self.starts = [self._best_wish(key).start for key in starts]
         if self.landing is not None:
             self.builds.clear()
+
+    def _worth(self, key: InputKey) -> float:
+        worth = self.wishes[key].worth_at(self.view.now)
+        more = self.more_wishes.get(key)
+        return worth if more is None else max(worth, *(wish.worth_at(self.view.now) for wish in more))
+
+    def _best_wish(self, key: InputKey) -> _Wish:
+        more = self.more_wishes.get(key, ())
+        return max((self.wishes[key], *more), key=lambda wish: wish.worth_at(self.view.now)) if more else self.wishes[key]
 
     def _is_answered(self, candidate: Candidate) -> bool:
         """It lands or is refused in this plan, by what another run has told."""
@@ -590,10 +714,12 @@ class _Draft:
 
     def _may_start(self, key: InputKey) -> bool:
         """Of the old trunk only the last candidate of each change is kept when something lands, see Snapshot."""
-        start = self.wants[key]
-        if self.worth[key] < 0 or not isinstance(self.view.snapshot.merges.get(start.candidate), Merged):
+        if not self._may_be_started(key):
             return False
-        return self.landing is None or self._is_kept(start.candidate)
+        candidate = self._best_wish(key).start.candidate
+        if not isinstance(self.view.snapshot.merges.get(candidate), Merged):
+            return False
+        return self.landing is None or self._is_kept(candidate)
 
     def _may_be_of_use(self, run: Running) -> bool:
         """Nothing asks for it now, but what it was started for has yet to be merged on trunk as it is."""
@@ -604,8 +730,8 @@ class _Draft:
 
     def plan(self) -> Plan:
         self._tell_waits()
-        for change in self.view.queue:
-            if change.id not in self.holds and change.id not in self.refusals and change.id not in self.ready:
+        for change in [change for change in self.view.queue if change.id not in self.holds]:
+            if change.id not in self.refusals and change.id not in self.ready:
                 self.holds[change.id] = change.holds or self._not_considered(change)
         if self.view.red_on_trunk:
             self._tell_red_trunk()
@@ -614,9 +740,13 @@ class _Draft:
         if self.landing is not None:
             decisions.append(self.landing)
         decisions += [*self.cancels, *self.starts, *(Build(candidate) for candidate in self.builds)]
-        decisions += [
-            Hold(id_, reasons) for id_, reasons in self.holds.items() if id_ not in landing_now and id_ not in self.refusals
-        ]
+        for id_, reasons in self.holds.items():
+            told = self.told_before.get(id_)
+            self.told[id_] = told if told is not None and told.reasons is reasons else Hold(id_, reasons)
+        if landing_now or self.refusals:
+            decisions += [hold for id_, hold in self.told.items() if id_ not in landing_now and id_ not in self.refusals]
+        else:
+            decisions += self.told.values()
         later = [moment for moment in self.moments if moment > self.view.now]
         return Plan(tuple(decisions), min(later, default=None))
 
@@ -632,9 +762,11 @@ class _Draft:
 
     def _tell_waits(self) -> None:
         """Now that workers have been given out: which runs a change waits for, or else that it waits for a worker."""
+        if not self.waits:
+            return
         under_way = self.view.running.keys() | {start.key for start in self.starts}
         for id_, needs in self.waits.items():
-            runs = tuple(Reason(Why.WAITS_FOR_CHECK, check=need.check.name) for need in needs if need.key in under_way)
+            runs = tuple(_waits_for(need) for need in needs if need.key in under_way)
             if needs and not runs:
                 runs = (Reason(Why.WAITS_FOR_WORKER),)
             if id_ in self.holds:
@@ -645,6 +777,10 @@ class _Draft:
         if blocked is not None:
             return (Reason(Why.WAITS_FOR_CHANGE, change=blocked),)
         return (Reason(Why.WAITS_FOR_WORKER),)
+
+
+def _waits_for(need: Need) -> Reason:
+    return Reason(Why.WAITS_FOR_CHECK, check=need.check.name)
 
 
 def _red(need: Need, result: Result) -> Reason:

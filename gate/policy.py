@@ -4,19 +4,24 @@ What a run is worth is the chance that its outcome will be needed, times how man
 worker time that it still takes. On this one scale compare a change on top of all that is likely to land ahead of it; the
 same change without one of those, in case it does not land; one run for several changes, and the halves of a batch that was
 red; and the runs that must all be green before a change may land ahead of one that is undecided.
+
+The board is kept from one plan to the next, and only those changes are looked at again for which something is different, and
+those behind them. What is proposed follows from the snapshot alone: a new board proposes the same.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nlargest
 from itertools import pairwise
-from math import log
+from math import exp, floor, log, log2
 
-from ci.model import CheckName
-from gate.model import Candidate, Change, ChangeId, Entry, Finding, Forecast, Need, Outlook, Priority, Unmerged, Verdict
-from gate.view import Proposal, Standing, View
+from ci.model import CheckName, RunId
+from gate.known import Knowledge
+from gate.meddling import Meddling, positions
+from gate.model import Change, ChangeId, Finding, Forecast, Outlook, Priority, Running, Verdict
+from gate.view import Known, Proposal, Standing, View
 
 START_CHANCE = 0.1  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
 KEEP_CHANCE = 0.03  # what runs already goes on down to this chance, where there is room
@@ -31,16 +36,41 @@ JOINS = 1.2  # the same for a run of several changes, in whose place comes one o
 GOES_ON = 1.0  # what runs on a past that nobody asks for now is worth as much as if it were needed, while it may be
 HELD_WORTH = 1e-6  # times the usual: a draft is tested when nobody else wants the worker
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
-
-BROAD = 64  # names of a change, from which on it is looked at by itself and not entered under each
+MOST_WORTH = 0.5  # of any run, on the core's scale, where verdicts' own runs are worth 1
+LOOKS_PER_RUN = 16  # how often, while a run of a change would last, it is asked anew whether overtaking pays
 
 _DEFAULT = Forecast()
 _NOTHING = Finding()
 
+Parts = tuple[tuple[float, float | None], ...]
+"""Of a trial, what has yet to be run: seconds that each run takes, and when it was started."""
 
-def worthwhile(view: View) -> Iterator[Proposal]:
-    """The shipped policy."""
-    return _Board(view).proposals()
+
+Line = tuple[frozenset[CheckName], bool]
+"""What changes have in common that one run may be for; what mends a closed trunk lands alone, so it has one of its own."""
+
+
+def worthwhile(view: View) -> Iterable[Proposal]:
+    """The shipped policy, without a memory."""
+    return Worthwhile()(view)
+
+
+class Worthwhile:
+    """The shipped policy for one queue. Quick where little has altered since the last plan."""
+
+    def __init__(self) -> None:
+        self._knowledge = Knowledge()
+        self._board: _Board | None = None
+
+    def __call__(self, view: View) -> Iterable[Proposal]:
+        altered = self._knowledge.follow(view)
+        if self._board is None or not self._board.is_for(view):
+            self._knowledge = Knowledge()
+            self._knowledge.follow(view)
+            self._board = _Board(view, self._knowledge)
+        proposals = self._board.propose(view, altered)
+        self._knowledge.finish()
+        return proposals
 
 
 class _State(IntEnum):
@@ -52,135 +82,375 @@ class _State(IntEnum):
     FAR = 5  # behind so many undecided ones that nothing is worth looking at
 
 
-@dataclass(slots=True)
+class _Status(IntEnum):
+    ABSENT = 0  # those behind it are tested without it
+    UNDECIDED = 1
+    READY = 2  # it lands now
+
+
+@dataclass(slots=True, eq=False)
 class _Member:
     """One waiting change as the board sees it. Bit sets are over positions on the board.
 
-    direct: the undecided and the ready ones ahead that it meddles with. assumed: those of them that will land, most likely.
-    path: the chance that just those land. lands: the chance that it lands itself. cost_s: worker time of its runs
-    that is still to be spent. ends_at: when its own run ends; lands_at: it and all it is assumed to be on top of.
+    direct: the undecided and the ready ones ahead that it meddles with. assumed: those of them that will land, most likely,
+    and whatever these stand on. path: the chance that just those land. lands: the chance that it lands itself.
+    parts: of its runs on this past. It will be decided at ``ends_at``, or ``rest_s`` from now if that is later.
     """
 
     change: Change
+    at: int
     bit: int
-    direct: int
-    assumed: int
-    path: float
+    finding: Finding | None = None
+    forecast: Forecast | None = None
+    was_before: Verdict | None = None  # of the change submitted just before it
+    direct: int = 0
+    assumed: int = 0
+    path: float = 0.0
     state: _State = _State.UNKNOWN
+    status: _Status = _Status.ABSENT
     lands: float = 0.0
-    cost_s: float = 0.0
     ends_at: float = 0.0
-    lands_at: float = 0.0
+    rest_s: float = 0.0
     stands_on: int = 0  # those of the assumed whose paths it touches, or which it depends on, and what these stand on
-    is_unbuilt: bool = False  # nobody knows yet what it needs
+    is_plain: bool = False  # the assumed are those of the direct that are likelier to land than not
     settles: bool = False
-    suspected: float = 0.0  # chance that it is the one at fault, where one of several is; others are tested without it
-    candidate: Candidate | None = None
+    known: Known | None = None  # None: nothing is run for it as things stand
+    parts: Parts = ()
+    accuses: tuple[int, float] | None = None  # since its batch was red: a position, and the chance that this one is to blame
+    ends_line: bool = False  # those before it in its line are none of the business of those after it
+    main: "Choice | None" = None
+    alternates: tuple["Choice", ...] = ()
+    alternates_until: float = 0.0  # when they have to be thought of again
+    thought_of: tuple[object, ...] | None = None  # what they rest on, beside what is known of pasts:
+    thought_with: tuple[Known, ...] = ()
+    goes_on: tuple["Choice", ...] = ()  # runs on pasts that may still come true
+    loose: tuple["Choice", ...] = ()  # those of them that are not among the alternates
+
+    def lands_at(self, now: float) -> float:
+        """When it and all that it is assumed to be on top of are decided."""
+        return max(self.ends_at, now + self.rest_s)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice(Proposal):
+    """A proposal that is worth more the longer its change waits, and the less time its runs still take."""
+
+    board: "_Board | None" = None
+    parts: Parts = ()
+    gain: float = 0.0  # landings that are expected of it, times how much it sticks
+    starts: bool = True
+    oldest: Change | None = None  # of those that the run tests, the one that has waited longest
+    assumed: int = 0
+    is_main: bool = False  # on the likeliest past: the change is judged by it
+
+    @property
+    def may_start(self) -> bool:
+        return self.starts
+
+    @property
+    def assumption(self) -> tuple[frozenset[ChangeId], int]:
+        assert self.known is not None
+        return self.known.assumption
+
+    def worth_at(self, now: float) -> float:
+        if not self.starts:
+            return -1.0
+        assert self.board is not None
+        weight = self.board.weight(self.change, now)
+        worth = min(MOST_WORTH, weight * self.gain / max(1.0, left_s(self.parts, now)))
+        if self.oldest is not None and self.oldest is not self.change:
+            worth = max(worth, min(MOST_WORTH, worth * self.board.weight(self.oldest, now) / weight))
+        return worth
+
+
+def left_s(parts: Parts, now: float) -> float:
+    """Worker seconds still to be spent; of a run that lasts longer than expected, a tenth of what it was to last."""
+    return sum([takes if began is None else max(takes * 0.1, takes - (now - began)) for takes, began in parts])
+
+
+def longest_s(parts: Parts, now: float) -> float:
+    """Until the last run would end, with workers enough."""
+    return max([takes if began is None else max(takes * 0.1, takes - (now - began)) for takes, began in parts], default=0.0)
 
 
 class _Board:
     """All waiting changes in order, each with what is known of it on its likeliest past."""
 
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self.trunk = view.snapshot.trunk
-        self.outlook: Outlook = view.snapshot.outlook
-        self.members: list[_Member] = []  # position → member; only those that others may be tested on top of
-        self.held: list[_Member] = []
+    def __init__(self, view: View, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._setting = _setting(view)
+        self._meddling = Meddling()
+        self._epoch = self._meddling.epoch
+        self._view = view
+        self._outlook: Outlook = view.snapshot.outlook
+        self._per_change = view.snapshot.per_change
         self.undecided = 0
         self.ready = 0
-        self._asked: set[tuple[int, int]] = set()  # pasts beside the likeliest that are proposed, by bit of the member
-        self._suspects = 0
-        self._by_name: dict[str, int] = {}
-        self._broad: list[tuple[frozenset[str], int]] = []
-        self._position: dict[ChangeId, int] = {}
-        self._segments: dict[frozenset[CheckName], list[_Member]] = {}  # since the last green one of each line
-        self._arrival = {change.id: at for at, change in enumerate(view.snapshot.changes)}
-        authors = Counter(
-            view.waiting[run.changes[-1]].by
-            for run in view.snapshot.running
-            if run.changes[-1:] and run.changes[-1] in view.waiting
-        )
-        self._fair_runs = max(1.0, view.snapshot.workers / max(1, len({change.by for change in view.queue})))
-        self._runs_by = authors
-        for change in self._ordered():
-            self._take(change)
+        self._members: list[_Member | None] = []  # by position
+        self._order: list[
+            _Member
+        ] = []  # in queue order, which is that of positions; only those that others may be tested on top of
+        self._held: list[_Member] = []
+        self._also_reads: dict[int, int] = {}  # position → those who rest on it, though they do not meddle with it
+        self._accused: dict[int, dict[int, float]] = {}  # position → who accuses it, with the chance that it is to blame
+        self._lines: dict[Line, list[_Member]] = {}
+        self._asked: list[Known] = []  # since somebody began to listen
+        self._runs: dict[RunId, Running] = {}
+        self._runs_of: dict[ChangeId, list[Running]] = {}  # by the last change
+        self._awaited: dict[ChangeId, int] = {}  # a change that is not on the board → who rests on its verdict
+        self._ordered_for: tuple[Change, ...] | None = None  # the queue that it was sorted from
+        self._ordered_as: tuple[Change, ...] = ()
 
-    # --- order ---------------------------------------------------------------------------------------------------------
+    def is_for(self, view: View) -> bool:
+        """Nothing is different that every change depends on."""
+        return self._setting == _setting(view)
 
-    def _ordered(self) -> Iterable[Change]:
+    # --- what has altered ------------------------------------------------------------------------------------------------
+
+    def propose(self, view: View, altered: set[ChangeId]) -> list[Proposal]:
+        """First one for each change, in order, by which it is judged; then its other pasts, the most worthwhile first."""
+        self._view = view
+        self._outlook = view.snapshot.outlook
+        self._runs_by: Counter[str] | None = None
+        self._stale_lines: set[Line] = set()
+        dirty = self._follow_queue(view) | self._follow_runs(view) | self._follow_facts(view)
+        for id_ in altered:
+            if self._meddling.knows(id_):
+                dirty |= self._meddling.bit(id_)
+        self._look_at(dirty)
+        for line in self._stale_lines:
+            self._fund_line(self._lines.get(line, []))
+        self._held = [self._look_at_held(change) for change in view.queue if change.holds and self._takes_part(change)]
+        return self._emit(view)
+
+    def _takes_part(self, change: Change) -> bool:
+        return change.may_run and not change.broken and not (change.depends and self._view.hopelessness(change))
+
+    def _follow_queue(self, view: View) -> int:
+        """The members that are new, or behind somebody who left."""
+        meddling, known = self._meddling, self._members
+        ordered = self._ordered(view)
+        gone = meddling.follow(ordered)
+        if meddling.epoch != self._epoch:
+            self._epoch = meddling.epoch
+            self._forget_members()
+            gone, known = (), self._members
+        elif not gone and len(ordered) == len(self._order):
+            return 0
+        dirty = 0
+        for change in gone:
+            dirty |= self._remove(meddling.position(change.id), meddling.behind(change.id))
+        known += [None] * (meddling.position(ordered[-1].id) + 1 - len(known) if ordered else 0)
+        self._order = []
+        for change in ordered:
+            at = meddling.position(change.id)
+            member = known[at]
+            if member is None:
+                member = known[at] = _Member(change, at, 1 << at)
+                dirty |= member.bit
+                if not self._per_change:
+                    self._lines.setdefault(_line_of(change), []).append(member)
+            self._order.append(member)
+        return dirty & meddling.present
+
+    def _ordered(self, view: View) -> tuple[Change, ...]:
         """Priority, then submission. But nobody who came first by priority has the runs of others begin again: what is
         under test already stays ahead of it, and it overtakes by covering every outcome."""
-        places = self.view.snapshot.places
-        is_closed, is_red = self.view.snapshot.closed is not None, bool(self.view.red_on_trunk)
-        is_hurried = any(change.priority.rank < Priority.NORMAL.rank for change in self.view.queue)
+        places = view.snapshot.places
+        is_closed, is_red = view.snapshot.closed is not None, bool(view.red_on_trunk)
+        is_hurried = any(change.priority.rank < Priority.NORMAL.rank for change in view.queue)
+        is_plain = not (is_closed or is_red or is_hurried or view.is_stacked)
+        if is_plain and self._ordered_for is view.queue:
+            return self._ordered_as
+        arrival = {change.id: at for at, change in enumerate(view.snapshot.changes)}
 
-        def rank(at: int) -> tuple[bool, bool, bool, int, int]:
-            # What mends a closed or a red trunk comes first, for nothing ahead of it could land; held ones (drafts) last.
-            change = self.view.queue[at]
+        def rank(change: Change) -> tuple[bool, bool, int, int]:
+            # What mends a closed or a red trunk comes first, for nothing ahead of it could land.
             is_late = is_closed and not change.mends_gate
-            is_stuck = is_red and not self.view.mends_trunk(change)
+            is_stuck = is_red and not view.mends_trunk(change)
             is_tested = is_hurried and change.id in places
-            last = (-1, places[change.id]) if is_tested else (change.priority.rank, self._arrival[change.id])
-            return bool(change.holds), is_late, is_stuck, *last
+            last = (-1, places[change.id]) if is_tested else (change.priority.rank, arrival[change.id])
+            return is_late, is_stuck, *last
 
-        ordered = [self.view.queue[at] for at in sorted(range(len(self.view.queue)), key=rank)]
-        if not any(change.depends for change in ordered):
-            return ordered
-        return _after_dependencies(ordered, self.view.waiting.keys())
+        ordered = sorted([change for change in view.queue if not change.holds and self._takes_part(change)], key=rank)
+        if view.is_stacked:
+            ordered = list(_after_dependencies(ordered, view.waiting.keys()))
+        self._ordered_for, self._ordered_as = (view.queue if is_plain else None), tuple(ordered)
+        return self._ordered_as
+
+    def _forget_members(self) -> None:
+        self.undecided = self.ready = 0
+        self._members = []
+        self._also_reads = {}
+        self._accused = {}
+        self._awaited = {}
+        self._lines = {}
+        self._runs, self._runs_of = {}, {}
+
+    def _remove(self, at: int, behind: int) -> int:
+        """Returns those that rested on it."""
+        member = self._members[at]
+        assert member is not None
+        dirty = behind | self._also_reads.pop(at, 0) | self._take_back(member)
+        self._accused.pop(at, None)
+        self.undecided &= ~member.bit
+        self.ready &= ~member.bit
+        self._members[at] = None
+        if not self._per_change:
+            line = _line_of(member.change)
+            self._lines[line].remove(member)
+            self._stale_lines.add(line)
+            if not self._lines[line]:
+                del self._lines[line]
+        return dirty
+
+    def _follow_runs(self, view: View) -> int:
+        """The members for which runs have begun or ended."""
+        now, before = {run.run: run for run in view.snapshot.running}, self._runs
+        altered = [run for id_, run in now.items() if (was := before.get(id_)) is not run and was != run]
+        ended = [run for id_, run in before.items() if id_ not in now]
+        if not altered and not ended:
+            return 0
+        self._runs = now
+        dirty = 0
+        for run in (*ended, *altered):
+            if run.changes:
+                self._runs_of.pop(run.changes[-1], None)
+                dirty |= self._bit_if_known(run.changes[-1])
+        last = {run.changes[-1] for run in (*ended, *altered) if run.changes}
+        for run in now.values():
+            if run.changes and run.changes[-1] in last:
+                self._runs_of.setdefault(run.changes[-1], []).append(run)
+        return dirty
+
+    def _bit_if_known(self, change: ChangeId) -> int:
+        return self._meddling.bit(change) if self._meddling.knows(change) else 0
+
+    def _follow_facts(self, view: View) -> int:
+        """The members of which runs have told something, or other things are expected now."""
+        findings, outlook = view.snapshot.findings, self._outlook
+        dirty = 0
+        for id_ in [id_ for id_ in self._awaited if id_ not in view.waiting]:
+            dirty |= self._awaited.pop(id_)
+        told = [findings.get(member.change.id) for member in self._order]
+        for member, finding in zip(self._order, told, strict=True):
+            if finding is not member.finding and finding != member.finding:
+                dirty |= member.bit
+            member.finding = finding
+        expected = [outlook.forecasts.get(member.change.id) for member in self._order]
+        for member, forecast in zip(self._order, expected, strict=True):
+            if forecast is not member.forecast and forecast != member.forecast:
+                dirty |= member.bit
+            member.forecast = forecast
+        if outlook.after_fine != 1.0 or outlook.after_bad != 1.0:
+            for member in self._order:
+                before = view.snapshot.decided.get(ChangeId(member.change.id - 1))
+                if before is not member.was_before:
+                    member.was_before = before
+                    dirty |= member.bit
+        return dirty
 
     # --- one change after the other --------------------------------------------------------------------------------------
 
-    def _take(self, change: Change) -> None:
-        if not change.may_run or change.broken or (change.depends and self.view.hopelessness(change)):
-            return
-        direct = 0
-        names, by_name = change.names, self._by_name
-        for name in names if len(names) <= len(by_name) else names & by_name.keys():
-            direct |= by_name.get(name, 0)
-        for others, bit in self._broad:
-            if not others.isdisjoint(names):
-                direct |= bit
-        for needed in change.depends:
-            position = self._position.get(needed)
-            if position is not None:
-                direct |= 1 << position
-            elif needed in self.view.waiting:
-                return  # it depends on a change that is not going to land as things stand
-        direct &= self.undecided | self.ready
-        member = _Member(change, 1 << len(self.members), direct, *self._likeliest(direct))
-        self._stand(member)
-        if any(
-            (self._position.get(needed) is not None) and not member.assumed >> self._position[needed] & 1
-            for needed in change.depends
-        ):
-            return
-        self._judge(member)
-        if change.holds:
-            self.held.append(member)
-            return
-        position = len(self.members)
-        self.members.append(member)
-        self._position[change.id] = position
-        if member.state is _State.OUT or (member.lands <= 0.0 and member.suspected == 0.0):
-            return  # those behind are tested without it
-        if len(names) > BROAD:
-            self._broad.append((names, member.bit))
-        else:
-            for name in names:
-                by_name[name] = by_name.get(name, 0) | member.bit
-        if member.settles and member.state is _State.GREEN:
-            self._make_ready(member)
-        else:
-            self.undecided |= member.bit
+    def _look_at(self, dirty: int) -> None:
+        """These anew, and those behind who rest on what turns out otherwise."""
+        while dirty:
+            bit = dirty & -dirty
+            dirty ^= bit
+            member = self._members[bit.bit_length() - 1]
+            if member is None:
+                continue
+            before = self._public(member)
+            accused = member.accuses
+            self._look_at_one(member)
+            if not self._per_change:
+                self._stale_lines.add(_line_of(member.change))
+            if self._public(member) != before:
+                dirty |= self._meddling.behind(member.change.id) | self._also_reads.get(member.at, 0)
+            if accused != member.accuses:
+                dirty |= self._who_heard(accused, member.at) | self._who_heard(member.accuses, member.at)
 
-    def _likeliest(self, direct: int) -> tuple[int, float]:
-        """Of these changes those that will land, most likely, and the chance that it is just them."""
+    def _public(self, member: _Member) -> tuple[object, ...]:
+        """What those behind it rest on, who do not rest on what it rests on itself."""
+        return (
+            member.status,
+            member.lands,
+            member.direct & self.undecided,
+            member.stands_on & self.undecided,
+            member.state in (_State.UNKNOWN, _State.RUNNING),
+            member.ends_line,
+            member.ends_at,
+            member.rest_s,
+        )
+
+    def _who_heard(self, accuses: tuple[int, float] | None, accuser: int) -> int:
+        """Those behind both of them who might be tested on top of the one who is suspected."""
+        suspect = self._members[accuses[0]] if accuses is not None else None
+        if suspect is None:
+            return 0
+        readers = self._meddling.behind(suspect.change.id) | self._also_reads.get(suspect.at, 0)
+        return readers >> (accuser + 1) << (accuser + 1)
+
+    def _look_at_held(self, change: Change) -> _Member:
+        """Nobody is tested on top of it."""
+        at = len(self._members)
+        member = _Member(change, at, 1 << at, self._view.snapshot.findings.get(change.id))
+        member.forecast = self._outlook.forecasts.get(change.id)
+        self._look_at_one(member, self._meddling.near(change))
+        return member
+
+    def _look_at_one(self, member: _Member, near: int | None = None) -> None:
+        """near: those it meddles with; None: as the board knows."""
+        change = member.change
+        self._knowledge.renew(change.id)
+        self._take_back(member)
+        ahead = self._meddling.ahead(change.id) if near is None else near
+        member.direct = ahead & (self.undecided | self.ready)
+        member.assumed, member.path = self._likeliest(member)
+        member.stands_on = 0
+        member.known = member.main = None
+        member.parts = ()
+        member.alternates_until = 0.0
+        member.settles = member.ends_line = False
+        member.is_plain = True
+        self._stand(member)
+        is_off = any(
+            not (self._meddling.knows(needed) and self._bit_if_known(needed) & member.assumed)
+            for needed in change.depends
+            if needed in self._view.waiting
+        )
+        if is_off:  # it depends on a change that is not going to land as things stand
+            member.state, member.lands = _State.OUT, 0.0
+        else:
+            self._judge(member)
+        if near is not None:
+            return
+        if is_off or member.state is _State.OUT or (member.lands <= 0.0 and not self._suspicion(member.at, member.at)):
+            member.status = _Status.ABSENT
+        elif member.settles and member.state is _State.GREEN:
+            member.status, member.lands = _Status.READY, 1.0
+        else:
+            member.status = _Status.UNDECIDED
+        self.undecided = self.undecided & ~member.bit | (member.bit if member.status is _Status.UNDECIDED else 0)
+        self.ready = self.ready & ~member.bit | (member.bit if member.status is _Status.READY else 0)
+
+    def _member(self, at: int) -> _Member:
+        member = self._members[at]
+        assert member is not None
+        return member
+
+    def _likeliest(self, member: _Member) -> tuple[int, float]:
+        """Of those ahead the ones that will land, most likely, and the chance that it is just them."""
+        direct = member.direct
         if not direct:
             return 0, 1.0
-        last = self.members[direct.bit_length() - 1]
-        is_chain = last.direct & (self.undecided | self.ready) == direct & ~last.bit
-        if is_chain and last.path > 0.0 and not last.assumed & self._suspects:
+        last = self._member(direct.bit_length() - 1)
+        is_chain = (
+            last.is_plain
+            and last.direct == direct & ~last.bit
+            and not any(direct >> suspect & 1 and self._suspicion(suspect, member.at) for suspect in self._accused)
+        )
+        if is_chain and last.path > 0.0:
             assumed, path, rest = last.assumed, last.path, last.bit  # a chain: one more than the one before
         else:
             assumed, path, rest = direct & self.ready, 1.0, direct & self.undecided
@@ -190,9 +460,10 @@ class _Board:
             if bit & self.ready:
                 assumed |= bit
                 continue
-            other = self.members[bit.bit_length() - 1]
-            if other.suspected:
-                path *= other.suspected
+            other = self._member(bit.bit_length() - 1)
+            suspicion = self._suspicion(other.at, member.at)
+            if suspicion:
+                path *= suspicion
             elif other.lands >= 0.5:
                 assumed |= bit
                 path *= other.lands
@@ -207,42 +478,40 @@ class _Board:
         change = member.change
         if not change.paths and not change.depends:
             return
-        near = 0
-        for path in change.paths:
-            near |= self._by_name.get(f"\0{path}", 0)
-        for others, bit in self._broad:
-            if not others.isdisjoint(f"\0{path}" for path in change.paths):
-                near |= bit
-        for needed in change.depends:
-            near |= 1 << self._position[needed] if needed in self._position else 0
+        near = self._meddling.standing_on(change) & (member.bit - 1)
         member.stands_on = near & member.assumed
-        for at in _positions(member.assumed):
-            below = self.members[at].stands_on & (self.undecided | self.ready)
-            if at in _positions(near):
+        for at in positions(member.assumed):
+            below = self._member(at).stands_on & (self.undecided | self.ready)
+            if near >> at & 1:
                 member.stands_on |= below
-            for extra in _positions(below & ~member.assumed & self.undecided):
-                member.path *= self.members[extra].lands
+            for extra in positions(below & ~member.assumed):
+                self._also_reads[extra] = self._also_reads.get(extra, 0) | member.bit
+                if self.undecided >> extra & 1:
+                    member.path *= self._member(extra).lands
             member.assumed |= below
+        member.is_plain = not member.assumed & ~member.direct
 
     def _judge(self, member: _Member) -> None:
         """What is known of the change on its likeliest past, and what follows for those behind."""
-        change, now = member.change, self.view.now
-        forecast = self.outlook.forecasts.get(change.id, _DEFAULT)
-        member.lands = self._chance_to_land(member, self._chance(change))
+        change = member.change
+        member.lands = self._chance_to_land(member)
+        member.goes_on = tuple(self._under_way(member))
         if member.path == 0.0:
-            member.state = _State.FAR
-            member.lands_at = float("inf")
+            member.state, member.ends_at, member.rest_s = _State.FAR, float("inf"), 0.0
             return
-        member.candidate = self.candidate(member.assumed, change)
-        member.state, member.cost_s, longest_s = self._look(member.candidate, change, forecast)
-        member.is_unbuilt = member.state is _State.UNKNOWN and self._needs(member.candidate) is None
-        undecided = member.assumed & self.undecided
-        member.ends_at = now + longest_s
-        member.lands_at = max([member.ends_at, *(self.members[at].lands_at for at in _positions(undecided))])
+        self._learn(member, self._ask(member.assumed, change))
+        ends_at, rest_s = 0.0, 0.0
+        for takes, began in member.parts:
+            ends_at = max(ends_at, 0.0 if began is None else began + takes)
+            rest_s = max(rest_s, takes if began is None else takes * 0.1)
+        for at in positions(member.assumed & self.undecided):
+            other = self._member(at)
+            ends_at, rest_s = max(ends_at, other.ends_at), max(rest_s, other.rest_s)
+        member.ends_at, member.rest_s = ends_at, rest_s
         member.settles = self._is_closed(member)
         match member.state:
             case _State.GREEN:
-                self._segments[change.touches] = []
+                member.ends_line = True
             case _State.RED:
                 if member.settles and not member.assumed & self.undecided:
                     member.lands = 0.0
@@ -250,67 +519,114 @@ class _Board:
             case _State.OUT:
                 member.lands = 0.0
             case _:
-                self._segments.setdefault(change.touches, []).append(member)
+                pass
+        if self._per_change or self._view.snapshot.every_commit:
+            self._fund(member, member.path, 1.0)
+        elif not change.touches:  # whatever it has to see run is asked for by others
+            self._fund(member, 0.0, 0.0, worth=0.0)
 
-    def _chance_to_land(self, member: _Member, chance: float) -> float:
+    def _learn(self, member: _Member, known: Known) -> None:
+        member.known = known
+        member.state, member.parts = self._state_of(known)
+
+    def _chance_to_land(self, member: _Member) -> float:
         """That it is fine, and breaks nothing with those ahead that land; by Bayes' rule after each red run of it."""
-        clash = self.outlook.clash
-        found = self.view.snapshot.findings.get(member.change.id, _NOTHING)
+        clash = self._outlook.clash
+        chance = self._chance(member)
+        found = member.finding or _NOTHING
         if found.green:
-            share = len(found.green & member.change.touches) / max(1, len(member.change.touches))
-            chance **= 1.0 - (1.0 if self.view.snapshot.per_change else share)
+            touches = member.change.touches
+            share = 1.0 if self._per_change else len(found.green & touches) / max(1, len(touches))
+            chance **= 1.0 - share
         least = chance
         for others in found.red_with:
             all_land = all_fine = 1.0
             for id_ in others:
-                lands = self._lands(id_)
+                lands = self._lands(id_, member)
                 all_land *= lands
                 all_fine *= lands * (1.0 - clash)
             least = min(least, chance * (1.0 - all_land) / max(1e-6, 1.0 - chance * all_fine))
         least *= (1.0 - clash) ** len(found.met - found.clean_with)
-        for at in _positions(member.direct):
-            other = self.members[at]
+        for at in positions(member.direct):
+            other = self._member(at)
             if other.change.id not in found.clean_with:
                 least *= 1.0 - clash * other.lands
-        return max(1e-3, least)
+        return max(1e-3, round(least, 3))  # what is less than that off is not worth looking at those behind again
 
-    def _lands(self, change: ChangeId) -> float:
-        position = self._position.get(change)
-        if position is not None:
-            return self.members[position].lands
-        return 1.0 if self.view.snapshot.decided.get(change) is Verdict.LANDED else 0.0
+    def _lands(self, change: ChangeId, reader: _Member) -> float:
+        if self._meddling.knows(change):
+            other = self._member(self._meddling.position(change))
+            if other.at < reader.at:
+                self._also_reads[other.at] = self._also_reads.get(other.at, 0) | reader.bit
+                return other.lands
+        elif change in self._view.waiting:
+            self._awaited[change] = self._awaited.get(change, 0) | reader.bit
+        return 1.0 if self._view.snapshot.decided.get(change) is Verdict.LANDED else 0.0
+
+    def _chance(self, member: _Member) -> float:
+        """That it is fine by itself, if the changes ahead of it that have no verdict yet are."""
+        chance = (member.forecast or _DEFAULT).chance
+        factor = self._outlook.after_bad if member.was_before is Verdict.REFUSED else self._outlook.after_fine
+        return chance if factor == 1.0 else max(0.02, 1.0 - (1.0 - chance) * factor)
 
     def _suspect(self, member: _Member) -> None:
         """A batch is red: one of those since the last green one is at fault, and the unlikeliest to be fine is suspected."""
-        segment = self._segments.get(member.change.touches, [])
-        inside = [other for other in segment if other.bit & member.assumed and other.bit & self.undecided]
-        if not inside or self.view.snapshot.per_change:
+        if self._per_change:
             return
-        faults = [1.0 - self._chance(other.change) for other in (*inside, member)]
+        inside: list[_Member] = []
+        for other in reversed(self._lines.get(_line_of(member.change), ())):
+            if other.at >= member.at:
+                continue
+            if other.ends_line:
+                break
+            is_open = other.state in (_State.UNKNOWN, _State.RUNNING)
+            if is_open and other.bit & member.assumed and other.bit & self.undecided:
+                inside.append(other)
+        if not inside:
+            return
+        suspects = (*reversed(inside), member)
+        faults = [1.0 - self._chance(other) for other in suspects]
         worst = max(range(len(faults)), key=lambda at: (faults[at], at))
-        suspect = (*inside, member)[worst]
-        self._suspects |= suspect.bit
-        suspect.suspected = max(0.05, min(0.95, faults[worst] / max(1e-9, sum(faults))))
-        self._segments[member.change.touches] = []
+        odds = max(0.05, min(0.95, faults[worst] / max(1e-9, sum(faults))))
+        member.accuses = (suspects[worst].at, odds)
+        member.ends_line = True
+        self._accused.setdefault(suspects[worst].at, {})[member.at] = odds
 
-    def _chance(self, change: Change) -> float:
-        """That it is fine by itself, if the changes ahead of it that have no verdict yet are."""
-        chance = self.outlook.forecasts.get(change.id, _DEFAULT).chance
-        before = self.view.snapshot.decided.get(ChangeId(change.id - 1))
-        factor = self.outlook.after_bad if before is Verdict.REFUSED else self.outlook.after_fine
-        return chance if factor == 1.0 else max(0.02, 1.0 - (1.0 - chance) * factor)
+    def _take_back(self, member: _Member) -> int:
+        """What it accuses another of. Returns those who heard of it."""
+        if member.accuses is None:
+            return 0
+        heard = self._who_heard(member.accuses, member.at)
+        suspect, _ = member.accuses
+        accusers = self._accused.get(suspect)
+        if accusers is not None:
+            accusers.pop(member.at, None)
+            if not accusers:
+                del self._accused[suspect]
+        member.accuses = None
+        return heard
+
+    def _suspicion(self, at: int, reader: int) -> float:
+        """The chance that this one is the one at fault, where one of several is, as far as the reader has heard: it looks at
+        what is ahead of it, and at itself. 0: nobody says so."""
+        accusers = self._accused.get(at)
+        if not accusers:
+            return 0.0
+        heard = [accuser for accuser in accusers if accuser <= reader]
+        return accusers[max(heard)] if heard else 0.0
 
     def _is_closed(self, member: _Member) -> bool:
         """Every undecided change ahead that meddles with one of the candidate is in it: a verdict may follow from it."""
+        undecided = self.undecided
         outside = ~(member.assumed | self.ready)
-        if not member.direct & self.undecided:
+        if not member.direct & undecided:
             return True
         if member.state in (_State.GREEN, _State.RED) and self._is_covered(member):
             return True
-        inside = member.assumed & self.undecided
-        if member.direct & self.undecided & outside or (inside and self.view.snapshot.every_commit):
+        inside = member.assumed & undecided
+        if member.direct & undecided & outside or (inside and self._view.snapshot.every_commit):
             return False
-        return all(not self.members[at].direct & self.undecided & outside for at in _positions(inside))
+        return all(not self._member(at).direct & undecided & outside for at in positions(inside))
 
     def _is_covered(self, member: _Member) -> bool:
         """The change is green whichever of the undecided changes ahead land: it may land before they are decided.
@@ -319,171 +635,153 @@ class _Board:
 
         The bypass of Uber's CI at Scale (2025): never on a single assumed path.
         """
-        undecided = [1 << at for at in _positions(member.direct & self.undecided)]
+        undecided = [1 << at for at in positions(member.direct & self.undecided)]
         if len(undecided) > COVER_AT_MOST or self._depends_on(member, member.direct & self.undecided):
             return False
         sure = member.direct & self.ready
-        if not all(
-            self._outcome(self.candidate(sure | some, member.change), member.change) is member.state
-            for some in _subsets(undecided)
-        ):
-            return False
+        for some in _subsets(undecided):
+            if self._state_of(self._ask(sure | some, member.change))[0] is not member.state:
+                return False
         member.assumed = sure
-        member.candidate = self.candidate(sure, member.change)
+        member.is_plain = False
+        self._learn(member, self._ask(sure, member.change))
         return True
 
     def _depends_on(self, member: _Member, bits: int) -> bool:
-        return any(
-            (self._position.get(needed, -1) >= 0 and bits >> self._position[needed] & 1) for needed in member.change.depends
-        )
+        return any(self._bit_if_known(needed) & bits for needed in member.change.depends)
 
-    def _make_ready(self, member: _Member) -> None:
-        """It lands now, and with it all that it was tested with."""
-        bits = member.bit | (member.assumed & self.undecided)
-        self.ready |= bits
-        self.undecided &= ~bits
-        for at in _positions(bits):
-            self.members[at].lands = 1.0
-            self.members[at].suspected = 0.0
+    # --- what is known ---------------------------------------------------------------------------------------------------
 
-    # --- candidates, and what is known of them ---------------------------------------------------------------------------
+    def _ask(self, assumed: int, change: Change) -> Known:
+        """What is known of the change on this past."""
+        known = self._knowledge.at(change, self._meddling.entries(assumed), (self._meddling.ids(assumed), 1))
+        self._asked.append(known)
+        return known
 
-    def candidate(self, assumed: int, change: Change) -> Candidate:
-        members = self.members
-        return Candidate(self.trunk, (*(members[at].change.entry for at in _positions(assumed)), change.entry))
-
-    def _look(self, candidate: Candidate, change: Change, forecast: Forecast) -> tuple[_State, float, float]:
-        """State, worker seconds that are still to be spent, and seconds until the last of its runs ends."""
-        needs = self._needs(candidate)
-        if needs is None:
-            duration_s = forecast.duration_s or max(map(self._takes_s, change.touches), default=0.0)
-            return _State.UNKNOWN, sum(map(self._takes_s, change.touches)) or duration_s, duration_s
-        if isinstance(needs, _State):
-            return needs, 0.0, 0.0
-        snapshot, now, running = self.view.snapshot, self.view.now, self.view.running
-        cost_s = longest_s = 0.0
-        state = _State.GREEN
-        for need in needs:
-            known = snapshot.evidence.get(need.key)
-            if known is not None:
-                if known.green is not None and known.green.is_green_at(now, need.check.max_age_s):
-                    continue
-                match self.view.assess_needs((need,), change.evidence_from).standing:
-                    case Standing.RED:
-                        return _State.RED, 0.0, 0.0
-                    case Standing.STUCK:
-                        return _State.OUT, 0.0, 0.0
-                    case _:
-                        pass
-            left_s = forecast.duration_s or self._takes_s(need.check.name)
-            run = running.get(need.key)
-            if run is not None:  # begun, though others of its checks wait: else it would be stopped for a part of itself
-                left_s = max(left_s * 0.1, left_s - (now - run.started_at))
-                state = _State.RUNNING
-            elif state is _State.GREEN:
-                state = _State.UNKNOWN
-            cost_s += left_s
-            longest_s = max(longest_s, left_s)
-        return state, cost_s, longest_s
-
-    def _left_s(self, member: _Member, started_at: float) -> float:
-        """Of a run for the change."""
-        forecast = self.outlook.forecasts.get(member.change.id, _DEFAULT)
-        takes_s = forecast.duration_s or max(map(self._takes_s, member.change.touches), default=USUAL_S)
-        return max(takes_s * 0.1, takes_s - (self.view.now - started_at))
-
-    def _outcome(self, candidate: Candidate, change: Change) -> _State:
-        return self._look(candidate, change, self.outlook.forecasts.get(change.id, _DEFAULT))[0]
-
-    def _needs(self, candidate: Candidate) -> tuple[Need, ...] | _State | None:
-        """What has to be green for the change; OUT when it does not merge; None: nobody has merged it yet."""
-        trial = self.view.trial(candidate)
-        if trial is not None:
-            return trial
-        outcome = self.view.snapshot.merges.get(candidate)
-        if outcome is None:
-            return None
-        if isinstance(outcome, Unmerged):
-            return _State.OUT
-        return outcome.needs
+    def _state_of(self, known: Known) -> tuple[_State, Parts]:
+        """And what has yet to be run."""
+        match known.standing:
+            case Standing.GREEN:
+                return _State.GREEN, ()
+            case Standing.RED:
+                return _State.RED, ()
+            case Standing.STUCK | Standing.UNMERGED:
+                return _State.OUT, ()
+            case _:
+                pass
+        change = known.change
+        duration_s = self._outlook.forecasts.get(change.id, _DEFAULT).duration_s
+        if known.needs is None:
+            each = [self._takes_s(check) for check in change.touches]
+            if duration_s is None:
+                return _State.UNKNOWN, tuple([(takes, None) for takes in each])
+            return _State.UNKNOWN, ((duration_s, None),)
+        began = {run.key: run.started_at for run in known.runs}
+        left = known.assessment.open
+        if known.assessment.paused:
+            left = (*left, *(need for need, _ in known.assessment.paused))
+        parts = tuple([(duration_s or self._takes_s(need.check.name), began.get(need.key)) for need in left])
+        # Begun, though others of its checks wait: else it would be stopped for a part of itself.
+        return _State.RUNNING if began else _State.UNKNOWN, parts
 
     def _takes_s(self, check: CheckName) -> float:
-        return self.outlook.durations.get(check, USUAL_S)
+        return self._outlook.durations.get(check, USUAL_S)
 
-    # --- what to run -----------------------------------------------------------------------------------------------------
+    def _usual_s(self, change: Change) -> float:
+        """Until all runs for it have ended, with workers enough."""
+        duration_s = self._outlook.forecasts.get(change.id, _DEFAULT).duration_s
+        return duration_s or max(map(self._takes_s, change.touches), default=USUAL_S)
 
-    def proposals(self) -> Iterator[Proposal]:
-        """First one for each change, in order, by which it is judged; then its other pasts, the most worthwhile first."""
-        cuts = self._cuts()
-        unbuilt = 0
-        for member in (*self.members, *self.held):
-            if member.candidate is None:
-                continue
-            worth = self._worth(member, 1.0, 1)
-            funded = cuts.get(member.bit) if not member.change.holds else (worth * HELD_WORTH, None)
-            if funded is not None:
-                worth, cover = funded
-            else:
-                cover = None
-            unbuilt += worth > 0 and member.is_unbuilt
-            yield Proposal(member.change, member.candidate, member.settles, worth, cover or self._behind(member))
-        free = self.view.snapshot.workers - len(self.view.snapshot.running)
-        if free > 0:
-            yield from self._others(self.view.snapshot.workers - unbuilt)
-        yield from self._under_way()
+    # --- what to run: one change, or several of a line -------------------------------------------------------------------
+
+    def _fund(
+        self,
+        member: _Member,
+        chance: float,
+        lands: float,
+        *,
+        in_line: bool = False,
+        oldest: Change | None = None,
+        cover: ChangeId | None = None,
+        worth: float = 1.0,
+    ) -> None:
+        """Propose its likeliest past. chance: that the outcome is needed; lands: how many changes land by it then.
+
+        worth 0: it is proposed to be judged, and not for a run; below: nothing is started for it.
+        """
+        assert member.known is not None
+        is_running = member.state is _State.RUNNING
+        starts = worth == 0.0 or (worth > 0.0 and (chance >= START_CHANCE or is_running))
+        sticks = (JOINS if in_line else STICKS) if is_running else 1.0
+        member.main = Choice(
+            member.change,
+            member.known.ahead,
+            1,
+            member.settles,
+            0.0,
+            cover or self._behind(member),
+            member.known,
+            self,
+            member.parts,
+            chance * lands * sticks * max(0.0, worth),
+            starts,
+            oldest,
+            member.assumed,
+            is_main=True,
+        )
 
     def _behind(self, member: _Member) -> ChangeId | None:
         undecided = member.direct & self.undecided
-        return self.members[undecided.bit_length() - 1].change.id if undecided else None
+        return self._member(undecided.bit_length() - 1).change.id if undecided else None
 
-    def _worth(self, member: _Member, chance: float, lands: float, *, in_line: bool = False) -> float:
-        """Landings per worker second, with the weight of priority and of waiting."""
-        if chance < START_CHANCE and member.state is not _State.RUNNING:
-            return -1.0
-        weight = self._weight(member)
-        if member.state is _State.RUNNING:
-            weight *= JOINS if in_line else STICKS
-        return min(0.5, weight * chance * lands / max(1.0, member.cost_s))
+    def weight(self, change: Change, now: float) -> float:
+        """Priority, waiting, and less for an author who has more than an equal share of the workers."""
+        waited_s = max(0.0, now - change.submitted_at)
+        weight = RANK_WORTH[change.priority.rank] * (1.0 + waited_s / AGING_S)
+        if waited_s > PATIENCE_S:
+            return weight * STARVING_WORTH
+        if self._runs_by is None:
+            view = self._view
+            runs = [run.changes[-1] for run in view.snapshot.running if run.changes]
+            self._runs_by = Counter([view.waiting[last].by for last in runs if last in view.waiting])
+            self._fair_runs = max(1.0, view.snapshot.workers / max(1, len({other.by for other in view.queue})))
+        return weight / max(1.0, self._runs_by[change.by] / self._fair_runs)
 
-    def _cuts(self) -> dict[int, tuple[float, ChangeId | None]]:
-        """By bit of a member: what its run is worth, and for one whose run is left out the change that it is tested with."""
-        if self.view.snapshot.per_change or self.view.snapshot.every_commit:
-            return {member.bit: (self._worth(member, member.path, 1), None) for member in self.members}
-        # What mends a closed trunk lands alone, so that it is not tested only together with what does not.
-        lines: dict[tuple[frozenset[CheckName], bool], list[_Member]] = {}
-        cuts: dict[int, tuple[float, ChangeId | None]] = {}
-        for member in self.members:
-            if member.state is _State.FAR or not member.change.touches:
-                cuts[member.bit] = (0.0 if not member.change.touches else -1.0, None)
+    def _fund_line(self, line: list[_Member]) -> None:
+        """Where in a line of changes that touch the same checks to run them: each run is for all since the last one."""
+        if self._view.snapshot.every_commit or not (line and line[0].change.touches):
+            return
+        part: list[_Member] = []
+        for member in line:
+            if member.known is None:
                 continue
-            line = lines.setdefault((member.change.touches, member.change.mends_gate), [])
-            line.append(member)
+            if member.state is _State.FAR:
+                continue
+            part.append(member)
             if member.state in (_State.GREEN, _State.RED, _State.OUT):
-                self._cut(line, member.state is _State.RED, cuts)
-                lines[member.change.touches, member.change.mends_gate] = []
-        for line in lines.values():
-            self._cut(line, False, cuts)
-        return cuts
+                self._cut(part, member.state is _State.RED)
+                part = []
+        self._cut(part, False)
 
-    def _cut(self, line: list[_Member], is_red: bool, cuts: dict[int, tuple[float, ChangeId | None]]) -> None:
-        """Where in a line of changes that touch the same checks to run them: each run is for all since the last one.
+    def _cut(self, line: list[_Member], is_red: bool) -> None:
+        """Each run is for all since the last one before it that is chosen.
 
         What is asked first is the likeliest half: of the segments between the runs that are known or chosen, the one where
         the first bad change most likely is, is cut where it most likely is on either side. For one run at a time that is
         binary splitting with inference (Sobel and Groll, 1959); for many it is a run for each change.
         """
         if line and line[-1].state in (_State.GREEN, _State.OUT):
-            cuts[line.pop().bit] = (0.0, None)
+            self._fund(line.pop(), 0.0, 0.0, worth=0.0)
         if not line:
             return
         base = line[0].path
         fine = [1.0]  # chance that the first so many are
         for member in line:
-            fine.append(fine[-1] * self._chance(member.change) * (1.0 - self.outlook.clash if len(fine) > 1 else 1.0))
+            fine.append(fine[-1] * self._chance(member) * (1.0 - self._outlook.clash if len(fine) > 1 else 1.0))
         end = len(line)
         total = 1.0 - fine[end] if is_red else 1.0
         total = max(total, 1e-9)
-        most = self.view.snapshot.batch or end
+        most = self._view.snapshot.batch or end
         chosen: dict[int, float] = {}  # how many of the line are in the run → the chance that its outcome is needed
         bounds = [0]
         for count, member in enumerate(line, 1):
@@ -501,7 +799,7 @@ class _Board:
         for start, stop in pairwise(bounds):
             offer(start, stop, False)
         offer(bounds[-1], end, not is_red)
-        room = self.view.snapshot.workers
+        room = self._view.snapshot.workers
         while heap and room > 0:
             minus, start, stop, is_open = heappop(heap)
             if -minus < START_CHANCE:
@@ -516,182 +814,209 @@ class _Board:
             room -= 1
             offer(start, at, False)
             offer(at, stop, is_open)
-        self._fund(line, fine, chosen, is_red, cuts)
+        self._fund_chosen(line, fine, chosen, is_red)
 
-    def _fund(
-        self,
-        line: list[_Member],
-        fine: list[float],
-        chosen: dict[int, float],
-        is_red: bool,
-        cuts: dict[int, tuple[float, ChangeId | None]],
-    ) -> None:
+    def _fund_chosen(self, line: list[_Member], fine: list[float], chosen: dict[int, float], is_red: bool) -> None:
         before = 0
-        cover: list[_Member] = []
+        tested: list[_Member] = []
         for count, member in enumerate(line, 1):
-            cover.append(member)
+            tested.append(member)
             if is_red and count == len(line):
-                cuts[member.bit] = (0.0, None)  # known to be red: judged, not run
+                self._fund(member, 0.0, 0.0, worth=0.0)  # known to be red: judged, not run
             elif count in chosen:
                 lands = (count - before) * fine[count] / fine[before]
-                oldest = min(cover, key=lambda other: other.change.submitted_at)
-                worth = self._worth(member, chosen[count], lands, in_line=True)
-                if worth >= 0:
-                    worth = max(worth, min(0.5, worth * self._weight(oldest) / self._weight(member)))
-                cuts[member.bit] = (worth, None)
+                oldest = min(tested, key=lambda other: other.change.submitted_at).change
+                self._fund(member, chosen[count], lands, in_line=True, oldest=oldest)
             else:
                 continue
-            for other in cover[:-1]:
-                cuts[other.bit] = (-1.0, member.change.id)
-            cover, before = [], count
-        for other in cover:
-            cuts[other.bit] = (-1.0, None)
+            for other in tested[:-1]:
+                self._fund(other, 0.0, 0.0, worth=-1.0, cover=member.change.id)
+            tested, before = [], count
+        for other in tested:
+            self._fund(other, 0.0, 0.0, worth=-1.0)
 
-    def _weight(self, member: _Member) -> float:
-        """Priority, waiting, and less for an author who has more than an equal share of the workers."""
-        change = member.change
-        waited_s = max(0.0, self.view.now - change.submitted_at)
-        weight = RANK_WORTH[change.priority.rank] * (1.0 + waited_s / AGING_S)
-        if waited_s > PATIENCE_S:
-            return weight * STARVING_WORTH
-        return weight / max(1.0, self._runs_by[change.by] / self._fair_runs)
+    # --- what to run: other pasts ----------------------------------------------------------------------------------------
 
-    def covering(self, member: _Member, undecided: list[int], fixed: set[int]) -> Iterator[tuple[int, float]]:
+    def _emit(self, view: View) -> list[Proposal]:
+        workers, free = view.snapshot.workers, view.snapshot.workers - len(view.snapshot.running)
+        members = [member for member in self._order if member.main is not None]
+        found: list[Proposal] = [member.main for member in members if member.main is not None]
+        for member in self._held:
+            if member.known is not None:
+                self._fund(member, 1.0, HELD_WORTH)
+                assert member.main is not None
+                found.append(member.main)
+        if free <= 0:
+            for member in members:
+                found += member.goes_on
+            return found
+        unbuilt = sum([choice.may_start and choice.known is not None and choice.known.needs is None for choice in found])
+        room = workers - unbuilt
+        others: list[Choice] = []
+        for member in members:
+            if member.direct & self.undecided and member.alternates_until <= view.now:
+                self._think_of_others(member)
+            others += member.alternates
+        if len(others) > room:
+            # Less likely pasts only as long as a worker may be left for them, the one with the most chance per second next.
+            others = nlargest(
+                max(0, room), others, key=lambda choice: choice.gain / max(1.0, left_s(choice.parts, view.now))
+            )
+            asked = set(others)
+            found += others
+            for member in members:
+                found += [choice for choice in member.goes_on if not _is_among(choice, member.alternates, asked)]
+            return found
+        found += others
+        for member in members:
+            found += member.loose
+        return found
+
+    def _think_of_others(self, member: _Member) -> None:
+        usual_s = self._usual_s(member.change)
+        pace_s = 2.0 ** floor(log2(max(1.0, usual_s / LOOKS_PER_RUN)))
+        moment = floor(self._view.now / pace_s) * pace_s
+        member.alternates_until = moment + pace_s
+        is_answered = member.settles and member.state >= _State.GREEN
+        if member.state is _State.OUT or is_answered:
+            member.alternates, member.thought_of = (), None
+        else:
+            others = [self._member(at) for at in positions(member.direct & self.undecided)]
+            rests_on = (
+                moment,
+                member.assumed,
+                member.path,
+                member.state,
+                [(other.at, other.lands, other.ends_at, other.rest_s) for other in others],
+                [self._suspicion(other.at, member.at) for other in others] if self._accused else None,
+                member.forecast,
+                self._behind(member),
+            )
+            is_same = member.thought_of == rests_on and all(known.is_current for known in member.thought_with)
+            if not is_same:
+                self._asked = []
+                member.alternates = tuple(self._others(member, usual_s, moment))
+                member.thought_of, member.thought_with = rests_on, tuple(self._asked)
+            else:
+                for known in member.thought_with:
+                    self._knowledge.keep(known)
+        among = {choice.assumed for choice in member.alternates}
+        member.loose = tuple(choice for choice in member.goes_on if choice.assumed not in among)
+
+    def _others(self, member: _Member, usual_s: float, moment: float) -> Iterator[Choice]:
+        """Its pasts but the likeliest, best first: each may come true, or is one of those that have all to be green for it
+        to overtake."""
+        undecided = [1 << at for at in positions(member.direct & self.undecided)]
+        fixed = {self._bit_if_known(needed) for needed in member.change.depends}
+        # Who is suspected of a red batch stays out: with it in again the batch would be red again.
+        turns = sorted(
+            (_turn_cost(self._member(bit.bit_length() - 1).lands), bit)
+            for bit in undecided
+            if bit not in fixed and not self._suspicion(bit.bit_length() - 1, member.at)
+        )
+        found: dict[int, float] = {}
+        for cost, bits in _best_turns([cost for cost, _ in turns], [bit for _, bit in turns], member.path):
+            found[member.assumed ^ bits] = member.path * cost
+        for assumed, chance in self._covering(member, undecided, fixed, usual_s, moment):
+            if assumed != member.assumed:
+                found[assumed] = max(chance, found.get(assumed, 0.0))
+        fine = (member.forecast or _DEFAULT).chance
+        for chance, assumed in sorted(((chance, assumed) for assumed, chance in found.items()), reverse=True):
+            if chance < KEEP_CHANCE:
+                return
+            known = self._ask(assumed, member.change)
+            state, parts = self._state_of(known)
+            if state is _State.RUNNING or (state is _State.UNKNOWN and chance >= START_CHANCE):
+                gain = chance * fine * (STICKS if state is _State.RUNNING else 1.0)
+                yield self._beside(member, known, assumed, parts, gain)
+
+    def _beside(self, member: _Member, known: Known, assumed: int, parts: Parts, gain: float) -> Choice:
+        """A proposal that nothing is decided by."""
+        behind = self._behind(member)
+        return Choice(member.change, known.ahead, 1, False, 0.0, behind, known, self, parts, gain, assumed=assumed)
+
+    def _covering(
+        self, member: _Member, undecided: list[int], fixed: set[int], usual_s: float, moment: float
+    ) -> Iterator[tuple[int, float]]:
         """The pasts that must all be green for the change to overtake those that will be decided long after its own runs
         could end, and for each the chance that it is needed, less where little time is gained."""
-        forecast = self.outlook.forecasts.get(member.change.id, _DEFAULT)
-        usual_s = forecast.duration_s or max(map(self._takes_s, member.change.touches), default=USUAL_S)
-        soonest = self.view.now + (0.0 if member.state is _State.GREEN else usual_s * 0.1)
-        late = [bit for bit in undecided if self.members[bit.bit_length() - 1].lands_at > soonest and bit not in fixed]
+        soonest = moment + (0.0 if member.state is _State.GREEN else usual_s * 0.1)
+        late = [
+            bit for bit in undecided if bit not in fixed and self._member(bit.bit_length() - 1).lands_at(moment) > soonest
+        ]
         if not late or len(late) > COVER_AT_MOST:
             return
-        early = [self.members[bit.bit_length() - 1] for bit in undecided if bit not in late]
+        early = [self._member(bit.bit_length() - 1) for bit in undecided if bit not in late]
         path = 1.0
         for other in early:
             path *= max(other.lands, 1.0 - other.lands)
         if path < START_CHANCE:
             return
         shared = member.assumed & ~sum(late)
-        ends_at, missing = max([self.view.now, *(other.lands_at for other in early)]), 0
+        ends_at, missing = max([moment, *(other.lands_at(moment) for other in early)]), 0
         pasts: list[int] = []
         for some in _subsets(late):
-            state, _, longest_s = self._look(self.candidate(shared | some, member.change), member.change, forecast)
+            state, parts = self._state_of(self._ask(shared | some, member.change))
             if state in (_State.RED, _State.OUT):
                 return
-            ends_at = max(ends_at, self.view.now + longest_s)
+            ends_at = max(ends_at, moment + longest_s(parts, moment))
             missing += state is _State.UNKNOWN
             if state is not _State.GREEN:
                 pasts.append(shared | some)
-        gain_s = max(self.members[bit.bit_length() - 1].lands_at for bit in late) - ends_at
+        gain_s = max(self._member(bit.bit_length() - 1).lands_at(moment) for bit in late) - ends_at
         if gain_s < COVER_GAIN * usual_s:
             return
         chance = path * min(1.0, gain_s / usual_s) / max(1, missing)
         yield from ((past, chance) for past in pasts)
 
-    # --- other pasts -----------------------------------------------------------------------------------------------------
-
-    def _others(self, room: int) -> Iterator[Proposal]:
-        """Runs for pasts that are less likely, as long as a worker may be left for them, and runs to overtake with."""
-        heap: list[tuple[float, int, _Pasts]] = []
-        for member in self.members:
-            if (
-                member.candidate is None
-                or member.state in (_State.OUT, _State.FAR)
-                or (member.settles and member.state >= _State.GREEN)
-            ):
-                continue
-            if not member.direct & self.undecided:
-                continue
-            pasts = _Pasts(self, member)
-            if pasts.chance >= KEEP_CHANCE:
-                heappush(heap, (-pasts.worth, member.bit, pasts))
-        while heap and room > 0:
-            _, bit, pasts = heappop(heap)
-            member = pasts.member
-            candidate = self.candidate(pasts.assumed, member.change)
-            forecast = self.outlook.forecasts.get(member.change.id, _DEFAULT)
-            state, cost_s, _ = self._look(candidate, member.change, forecast)
-            if state is _State.RUNNING or (state is _State.UNKNOWN and pasts.chance >= START_CHANCE):
-                weight = self._weight(member) * (STICKS if state is _State.RUNNING else 1.0)
-                worth = min(0.5, weight * pasts.chance * forecast.chance / max(1.0, cost_s))
-                self._asked.add((member.bit, pasts.assumed))
-                yield Proposal(member.change, candidate, False, worth, self._behind(member))
-                room -= 1
-            if pasts.advance() and pasts.chance >= KEEP_CHANCE:
-                heappush(heap, (-pasts.worth, bit, pasts))
-
-    def _under_way(self) -> Iterator[Proposal]:
+    def _under_way(self, member: _Member) -> Iterator[Choice]:
         """What runs may go on where nothing else wants its worker, as long as what it assumes may still come true."""
-        for run in self.view.snapshot.running:
-            at = self._position.get(run.changes[-1]) if run.changes else None
-            if at is None:
+        for run in self._runs_of.get(member.change.id, ()):
+            ahead = [change for change in run.changes[:-1] if change in self._view.waiting]
+            if not all(map(self._meddling.knows, ahead)):
                 continue
-            ahead = [change for change in run.changes[:-1] if change in self.view.waiting]
-            if any(change not in self._position for change in ahead):
-                continue
-            assumed = sum(1 << self._position[change] for change in ahead)
-            member = self.members[at]
-            if assumed == member.assumed or assumed >> at or (member.bit, assumed) in self._asked:
+            assumed = sum([self._meddling.bit(change) for change in ahead])
+            for at in positions(assumed & ~member.direct):
+                self._also_reads[at] = self._also_reads.get(at, 0) | member.bit
+            if assumed == member.assumed or assumed >> member.at:
                 continue
             if assumed & ~(self.undecided | self.ready) or member.direct & self.ready & ~assumed:
                 continue  # it cannot come true any more
-            candidate = self.candidate(assumed, member.change)
-            needs = self._needs(candidate)
-            if isinstance(needs, tuple) and any(need.key == run.key for need in needs):
-                worth = self._weight(member) * GOES_ON / max(1.0, self._left_s(member, run.started_at))
-                yield Proposal(member.change, candidate, False, min(0.5, worth), self._behind(member))
+            known = self._ask(assumed, member.change)
+            if any(need.key == run.key for need in known.needs or ()):
+                parts = ((self._usual_s(member.change), run.started_at),)
+                yield self._beside(member, known, assumed, parts, GOES_ON)
 
 
-class _Pasts:
-    """The pasts of one change but the likeliest, best first: the chance that each is needed, be it because it comes true or
-    because the change may overtake an undecided one only when every past is green."""
-
-    def __init__(self, board: _Board, member: _Member) -> None:
-        self.member = member
-        self._items = self._ranked(board, member)
-        self._at = 0
-        self.assumed = 0
-        self.chance = 0.0
-        self._load()
-
-    @property
-    def worth(self) -> float:
-        return self.chance / max(1.0, self.member.cost_s or USUAL_S)
-
-    def advance(self) -> bool:
-        self._at += 1
-        return self._load()
-
-    def _load(self) -> bool:
-        if self._at >= len(self._items):
-            self.chance = 0.0
-            return False
-        self.chance, self.assumed = self._items[self._at]
-        return True
-
-    @staticmethod
-    def _ranked(board: _Board, member: _Member) -> list[tuple[float, int]]:
-        undecided = [1 << at for at in _positions(member.direct & board.undecided)]
-        # Who is suspected of a red batch stays out: with it in again the batch would be red again.
-        open_to = [bit for bit in undecided if not board.members[bit.bit_length() - 1].suspected]
-        flips = sorted((_flip_cost(board.members[bit.bit_length() - 1].lands), bit) for bit in open_to)
-        fixed = {1 << board._position[needed] for needed in member.change.depends if needed in board._position}
-        flips = [(cost, bit) for cost, bit in flips if bit not in fixed]
-        found: dict[int, float] = {}
-        for cost, bits in _best_flips([cost for cost, _ in flips], [bit for _, bit in flips], member.path):
-            found[member.assumed ^ bits] = member.path * cost
-        for assumed, chance in board.covering(member, undecided, fixed):
-            if assumed != member.assumed:
-                found[assumed] = max(chance, found.get(assumed, 0.0))
-        return sorted(((chance, assumed) for assumed, chance in found.items()), reverse=True)
+def _is_among(choice: Choice, alternates: Sequence[Choice], asked: set[Choice]) -> bool:
+    return any(other.assumed == choice.assumed and other in asked for other in alternates)
 
 
-def _flip_cost(lands: float) -> float:
+def _line_of(change: Change) -> Line:
+    return change.touches, change.mends_gate
+
+
+def _setting(view: View) -> tuple[object, ...]:
+    """What every change depends on."""
+    snapshot, outlook = view.snapshot, view.snapshot.outlook
+    return (
+        snapshot.per_change,
+        snapshot.every_commit,
+        snapshot.workers,
+        snapshot.batch,
+        outlook.clash,
+        outlook.after_fine,
+        outlook.after_bad,
+        tuple(outlook.durations.items()),
+    )
+
+
+def _turn_cost(lands: float) -> float:
     """-log of how much less likely the other outcome of a change is."""
     return log(max(lands, 1.0 - lands) / max(min(lands, 1.0 - lands), 1e-9))
 
 
-def _best_flips(costs: list[float], bits: list[int], path: float) -> Iterator[tuple[float, int]]:
+def _best_turns(costs: list[float], bits: list[int], path: float) -> Iterator[tuple[float, int]]:
     """Sets of outcomes that differ from the likeliest ones, with how much less likely they are; lazily, best first.
 
     costs: ascending. The k best subsets in O(k log k): each is followed by itself with the next item added, and by itself
@@ -699,31 +1024,24 @@ def _best_flips(costs: list[float], bits: list[int], path: float) -> Iterator[tu
     """
     if not costs:
         return
-    floor = log(path / KEEP_CHANCE) if path > KEEP_CHANCE else 0.0
+    most = log(path / KEEP_CHANCE) if path > KEEP_CHANCE else 0.0
     heap = [(costs[0], 0, bits[0])]
     while heap:
         cost, last, chosen = heappop(heap)
-        if cost > floor:
+        if cost > most:
             return
-        yield 2.718281828459045**-cost, chosen
+        yield exp(-cost), chosen
         if last + 1 < len(costs):
             heappush(heap, (cost + costs[last + 1], last + 1, chosen | bits[last + 1]))
             heappush(heap, (cost - costs[last] + costs[last + 1], last + 1, chosen ^ bits[last] | bits[last + 1]))
 
 
-def _positions(bits: int) -> Iterator[int]:
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
-
-
 def _subsets(bits: list[int]) -> Iterator[int]:
     for choice in range(1 << len(bits)):
-        yield sum(bit for at, bit in enumerate(bits) if choice >> at & 1)
+        yield sum([bit for at, bit in enumerate(bits) if choice >> at & 1])
 
 
-def _after_dependencies(changes: list[Change], waiting: Iterable[ChangeId]) -> Iterator[Change]:
+def _after_dependencies(changes: Sequence[Change], waiting: Iterable[ChangeId]) -> Iterator[Change]:
     """The same order, but each change after those that it depends on."""
     waits = set(waiting)
     postponed: list[Change] = []
@@ -742,10 +1060,7 @@ def _after_dependencies(changes: list[Change], waiting: Iterable[ChangeId]) -> I
 
 def optimistic(view: View) -> Iterator[Proposal]:
     """A simple policy: each change on top of all ahead that it could meddle with, every one of them assumed to land."""
-    board = _Board(view)
-    for member in (*board.members, *board.held):
-        if member.candidate is not None:
-            yield Proposal(member.change, member.candidate, member.settles)
-
-
-__all__ = ["Entry", "optimistic", "worthwhile"]
+    for choice in worthwhile(view):
+        assert isinstance(choice, Choice)
+        if choice.is_main:
+            yield Proposal(choice.change, choice.ahead, settles=choice.settles)

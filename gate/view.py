@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from ci.model import CheckName, Result
+from ci.model import CheckName, InputKey, Result
 from gate.model import (
+    Assumption,
     Candidate,
     Change,
     ChangeId,
@@ -15,6 +16,7 @@ from gate.model import (
     Merged,
     Need,
     Reason,
+    Running,
     Snapshot,
     Unmerged,
     Verdict,
@@ -23,36 +25,14 @@ from gate.model import (
 
 INFRASTRUCTURE_TRIES = 3  # runs that failed through no fault of the change, before a person is asked
 INFRASTRUCTURE_PAUSE_S = 5.0  # before the second try; doubled before each one after it
+NEVER = float("inf")
 RED_TRUNK_RECHECK_S = 600.0  # a red trunk is tested again after this long: it may have been a flake
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """Test ``change`` as the last entry of ``candidate``.
-
-    settles: a verdict may follow from it: those ahead that it meddles with are all in the candidate, or every outcome of
-    theirs is covered. False: only run it, to know sooner.
-    worth: free workers, and those of runs that are worth less, go to the greatest; among equals to what runs already,
-    then to what was proposed first. Below 0: nothing is started for it, but what runs goes on where there is room.
-    behind: a change ahead that has to be decided first, where the proposal does not settle; for people who ask why.
-    """
-
-    change: Change
-    candidate: Candidate
-    settles: bool = True
-    worth: float = 0.0
-    behind: ChangeId | None = None
-
-
-Policy = Callable[["View"], Iterable[Proposal]]
 
 
 class Objection(Enum):
     """Why the core pays no attention to a proposal."""
 
-    OTHER_TRUNK = "it is not based on trunk"
     NOT_WAITING = "it holds a change, or a revision, that does not wait"
-    NOT_LAST = "the change is not its last one"
     TWICE = "it holds a change twice"
     MAY_NOT_RUN = "it holds a change whose checks nobody has allowed to run"
     DEPENDENCY_MISSING = "it holds a change without one that this depends on"
@@ -91,19 +71,73 @@ class Assessment:
         return self.standing in (Standing.UNMERGED, Standing.RED, Standing.STUCK)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """Test ``change`` on trunk and on top of ``ahead``, which are entries in landing order.
+
+    together: how many of them all, the last ones, are tested by one run; see Candidate.
+    settles: a verdict may follow from it: those ahead that it meddles with are all in the candidate, or every outcome of
+    theirs is covered. False: only run it, to know sooner.
+    worth: free workers, and those of runs that are worth less, go to the greatest; among equals to what runs already,
+    then to what was proposed first. Below 0: nothing is started for it, but what runs goes on where there is room.
+    known: what is known of it, where the policy has asked already.
+    behind: a change ahead that has to be decided first, where the proposal does not settle; for people who ask why.
+    """
+
+    change: Change
+    ahead: tuple[Entry, ...] = ()
+    together: int = 1
+    settles: bool = True
+    worth: float = 0.0
+    behind: ChangeId | None = None
+    known: "Known | None" = None
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return (*self.ahead, self.change.entry)
+
+    @property
+    def assumption(self) -> Assumption:
+        """As Candidate.assumption."""
+        return frozenset([change for change, _ in self.ahead]), self.together
+
+    @property
+    def may_start(self) -> bool:
+        return self.worth >= 0
+
+    def worth_at(self, now: float) -> float:  # noqa: ARG002 - another kind may be worth more the longer it waits
+        return self.worth
+
+
+Policy = Callable[["View"], Iterable[Proposal]]
+
+
 # --- the view: questions about one snapshot ---------------------------------------------------------------------------
 
 
 class View:
     """One snapshot and one moment, with the questions that the core and the policies ask of them."""
 
-    def __init__(self, snapshot: Snapshot, now: float) -> None:
+    def __init__(self, snapshot: Snapshot, now: float, before: "View | None" = None) -> None:
+        """before: the view of an earlier plan; what depends on the queue alone is taken from it where that is the same."""
         self.snapshot = snapshot
         self.now = now
-        self.queue = tuple(_in_order(snapshot.changes))
-        self.waiting = {change.id: change for change in self.queue}
+        self.queue: tuple[Change, ...]
+        self.waiting: dict[ChangeId, Change]
+        self.is_stacked: bool  # some changes depend on others
+        self.questionable: tuple[Change, ...]  # the only ones that may be refused without any run
+        self._tangled: frozenset[ChangeId]
+        if before is not None and before.snapshot.changes == snapshot.changes:
+            self.queue, self.waiting, self.is_stacked = before.queue, before.waiting, before.is_stacked
+            self.questionable = before.questionable
+            self._tangled = before._tangled
+        else:
+            self.queue = tuple(_in_order(snapshot.changes))
+            self.waiting = {change.id: change for change in self.queue}
+            self.is_stacked = any(change.depends for change in self.queue)
+            self.questionable = tuple([change for change in self.queue if change.depends or change.broken])
+            self._tangled = self._find_tangled()
         self.running = {run.key: run for run in snapshot.running}
-        self._tangled = self._find_tangled()
         self._sound: set[tuple[Entry, ...]] = set()  # changes to which there is no objection, in this order on trunk
 
     def hopelessness(self, change: Change) -> tuple[Reason, ...]:
@@ -128,7 +162,7 @@ class View:
 
     def _find_tangled(self) -> frozenset[ChangeId]:
         """Changes that depend on each other in a circle, and those that depend on such: all that cannot be put in order."""
-        if not any(change.depends for change in self.queue):
+        if not self.is_stacked:
             return frozenset()
         settled: set[ChangeId] = set()
         for change in self.queue:
@@ -159,10 +193,13 @@ class View:
             return Assessment(Standing.UNMERGED)
         return self.assess_needs(outcome.needs, red_from)
 
-    def trial(self, candidate: Candidate) -> tuple[Need, ...] | None:
-        """The needs in which the candidate's last change has a part; None: not known yet."""
-        assumed = self.snapshot.trials.get(candidate.entries[-1][0])
-        return None if assumed is None else assumed.get(candidate.assumption)
+    def candidate(self, proposal: Proposal) -> Candidate:
+        return Candidate(self.snapshot.trunk, proposal.entries, proposal.together)
+
+    def trial(self, change: Change, assumption: Assumption) -> tuple[Need, ...] | None:
+        """The needs in which the change has a part; None: not known yet."""
+        assumed = self.snapshot.trials.get(change.id)
+        return None if assumed is None else assumed.get(assumption)
 
     def assess_needs(self, needs: tuple[Need, ...], red_from: float) -> Assessment:
         if len(needs) == 1 and needs[0].key not in self.snapshot.evidence:  # as it is for most
@@ -224,29 +261,81 @@ class View:
         """Its owner says so, and it can: it has to do with a check that is known to be red on trunk."""
         return change.fixes_trunk and not change.touches.isdisjoint(self.red_on_trunk)
 
-    def objection(self, proposal: Proposal) -> Objection | None:
-        """What the rule has against testing, judging or landing a proposal at all; None: nothing."""
-        candidate = proposal.candidate
-        if candidate.base != self.snapshot.trunk:
-            return Objection.OTHER_TRUNK
-        if not candidate.entries or candidate.entries[-1] != proposal.change.entry:
-            return Objection.NOT_LAST
-        ahead = candidate.entries[:-1]
+    def objection(self, change: Change, ahead: tuple[Entry, ...]) -> Objection | None:
+        """What the rule has against testing, judging or landing the change on top of these at all; None: nothing."""
         known = len(ahead) if ahead in self._sound else 0  # what was looked at as a candidate is not looked at again
-        before = {id_ for id_, _ in candidate.entries[:known]}
-        for id_, revision in candidate.entries[known:]:
-            change = self.waiting.get(id_)
-            if change is None or change.revision != revision:
+        before = {id_ for id_, _ in ahead[:known]}
+        entries = (*ahead, change.entry)
+        for id_, revision in entries[known:]:
+            other = self.waiting.get(id_)
+            if other is None or other.revision != revision:
                 return Objection.NOT_WAITING
             if id_ in before:
                 return Objection.TWICE
-            if not change.may_run:
+            if not other.may_run:
                 return Objection.MAY_NOT_RUN
-            if change.depends and any(needed in self.waiting and needed not in before for needed in change.depends):
+            if other.depends and any(needed in self.waiting and needed not in before for needed in other.depends):
                 return Objection.DEPENDENCY_MISSING
             before.add(id_)
-        self._sound.add(candidate.entries)
+        self._sound.add(entries)
         return None
+
+
+class Known:
+    """What is known of a change on top of some others.
+
+    ahead: the others, as entries in landing order. needs: what has to be green for the change; None: nobody has merged it
+    yet, or it does not merge. is_trial: the needs are those in which the change itself has a part, and there may be others.
+    runs: those under way for what is open. alters_at: when time alone makes this old. is_current: it is not old yet.
+    """
+
+    __slots__ = (
+        "ahead",
+        "alters_at",
+        "assessment",
+        "assumption",
+        "change",
+        "is_current",
+        "is_trial",
+        "needs",
+        "objection",
+        "runs",
+        "standing",
+    )
+
+    def __init__(
+        self,
+        change: Change,
+        ahead: tuple[Entry, ...],
+        assumption: Assumption,
+        needs: tuple[Need, ...] | None,
+        assessment: Assessment,
+        view: View,
+        *,
+        is_trial: bool,
+    ) -> None:
+        self.change = change
+        self.ahead = ahead
+        self.assumption = assumption
+        self.needs = needs
+        self.assessment = assessment
+        self.standing = assessment.standing
+        self.is_trial = is_trial
+        self.objection: Objection | None = view.objection(change, ahead)
+        running = view.running
+        self.runs: tuple[Running, ...] = tuple([running[need.key] for need in assessment.open if need.key in running])
+        self.alters_at = NEVER if needs is None else _alters_at(needs, assessment, view.snapshot.evidence)
+        self.is_current = True
+
+
+def _alters_at(needs: Iterable[Need], assessment: Assessment, evidence: Mapping[InputKey, Evidence]) -> float:
+    """When a green result gets too old, or a pause is over; NEVER: only an event alters it."""
+    moments = [NEVER if assessment.again_at is None else assessment.again_at]
+    for need in needs:
+        known = None if need.check.max_age_s is None else evidence.get(need.key)
+        if known is not None and known.green is not None and need.check.max_age_s is not None:
+            moments.append(known.green.finished_at + need.check.max_age_s)
+    return min(moments)
 
 
 _NOTHING = Evidence()

@@ -6,9 +6,9 @@ landed side by side. Only what to test is theirs; the rule by which trunk moves 
 
 from collections.abc import Callable, Iterator, Sequence
 
+from gate.meddling import Meddling, positions, taking_part
 from gate.model import Change, ChangeId, Verdict
 from gate.simulate.batches import bisecting, dynamic_in_four, fours, stopping_at_four
-from gate.simulate.meddling import Meddling, positions, taking_part
 from gate.simulate.oracles import BatchOracle, FreeOracle, Oracle
 from gate.simulate.paths import speculating_on_all, uber_2019, uber_2025
 from gate.simulate.world import Truth
@@ -32,7 +32,7 @@ class Single:
         for position in positions(self._meddling.present):
             change = self._meddling.change(position)
             if not self._meddling.ahead(change.id):
-                yield Proposal(change, self._meddling.candidate(view.snapshot.trunk, 0, change))
+                yield Proposal(change)
 
 
 class Optimistic:
@@ -64,7 +64,7 @@ class Optimistic:
             if self._meddling.needed(change.id) & leaving or self._meddling.with_needed(assumed) & leaving:
                 leaving |= 1 << position
                 continue
-            proposal = self._propose(view, change, self._meddling.with_needed(assumed))
+            proposal = self._propose(change, self._meddling.with_needed(assumed))
             is_outside = self.window is not None and queue.bit_count() >= self.window
             if is_outside and not self._is_running(view, proposal):
                 continue
@@ -83,20 +83,19 @@ class Optimistic:
             if self.window is not None:
                 self.window = max(WINDOW_FLOOR, self.window // 2) if has_failed else self.window + 1
 
-    def _propose(self, view: View, change: Change, assumed: int) -> Proposal:
+    def _propose(self, change: Change, assumed: int) -> Proposal:
         ahead = self._meddling.ahead(change.id)
         behind = self._meddling.change(ahead.bit_length() - 1).id if ahead else None
-        candidate = self._meddling.candidate(view.snapshot.trunk, assumed, change)
-        return Proposal(change, candidate, settles=not ahead, behind=behind)
+        return Proposal(change, self._meddling.entries(assumed), settles=not ahead, behind=behind)
 
     def _is_running(self, view: View, proposal: Proposal) -> bool:
         """Who is tested already when the window shrinks goes on."""
-        return any(need.key in view.running for need in view.trial(proposal.candidate) or ())
+        return any(need.key in view.running for need in view.trial(proposal.change, proposal.assumption) or ())
 
     def _is_failing(self, view: View, proposal: Proposal) -> bool:
-        needs = view.trial(proposal.candidate)
+        needs = view.trial(proposal.change, proposal.assumption)
         if needs is None:
-            return view.assess(proposal.candidate, proposal.change.evidence_from).leaves
+            return view.assess(view.candidate(proposal), proposal.change.evidence_from).leaves
         return view.assess_needs(needs, proposal.change.evidence_from).standing is Standing.RED
 
 

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from gate.meddling import Meddling, positions, taking_part
 from gate.model import Candidate, Change, ChangeId, Unmerged, Verdict
-from gate.simulate.meddling import Meddling, positions, taking_part
 from gate.view import Assessment, Proposal, Standing, View
 
 SIZE_STOP = 8  # of batch-stop-4, as in the comparisons of Beheshtian et al. 2021
@@ -99,7 +99,7 @@ class Batches:
         return any(self.meddling.ahead(self.meddling.change(at).id) & taken for at in positions(bits))
 
     def _assess(self, view: View, bits: int) -> Assessment:
-        candidate = self.meddling.together(view.snapshot.trunk, bits, per_change=view.snapshot.per_change)
+        candidate = self._candidate(view, bits)
         outcome = view.snapshot.merges.get(candidate)
         if outcome is None:
             # Nothing will ever be known of it when one of the first does not merge on top of those before.
@@ -119,13 +119,18 @@ class Batches:
         return parts
 
     def _propose(self, view: View, bits: int, assessment: Assessment) -> Proposal:
-        candidate = self.meddling.together(view.snapshot.trunk, bits, per_change=view.snapshot.per_change)
+        candidate = self._candidate(view, bits)
         change = view.waiting[candidate.entries[-1][0]]
         if assessment.leaves:
             self._red.add(change.id)
         else:
             self._red.discard(change.id)
-        return Proposal(change, candidate)
+        return Proposal(change, candidate.entries[:-1], candidate.together)
+
+    def _candidate(self, view: View, bits: int) -> Candidate:
+        """All of them, tested by one run."""
+        entries = self.meddling.entries(bits)
+        return Candidate(view.snapshot.trunk, entries, len(entries) if view.snapshot.per_change else 1)
 
     def _new_batches(self, taken: int) -> list[int]:
         """Who is in no batch and meddles with nobody ahead who has to wait, grouped by who meddles with whom."""

@@ -8,7 +8,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 from gate.model import Verdict
-from gate.policy import optimistic, worthwhile
+from gate.policy import Worthwhile, optimistic
 from gate.simulate.baselines import BASELINES
 from gate.simulate.by_change import ByChange
 from gate.simulate.by_content import ByContent
@@ -65,7 +65,7 @@ class Record:
 
 def policies() -> dict[str, PolicyMaker]:
     """By name. A policy may remember what it saw, so every simulation makes a fresh one."""
-    return {"trunkgate": lambda _: worthwhile, "optimistic-first": lambda _: optimistic, **BASELINES}
+    return {"trunkgate": lambda _: Worthwhile(), "optimistic-first": lambda _: optimistic, **BASELINES}
 
 
 def play(workload: Workload, seed: int, policy: str) -> Record:

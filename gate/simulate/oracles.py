@@ -5,9 +5,9 @@ take. They give bad changes their one run as well, for a change is refused by ev
 from collections.abc import Iterator
 from heapq import heapify, heapreplace
 
-from gate.model import Candidate, Change, ChangeId, Need
+from gate.meddling import Meddling, positions, taking_part
+from gate.model import Change, ChangeId, Need
 from gate.simulate.batches import Batches, halves
-from gate.simulate.meddling import Meddling, positions, taking_part
 from gate.simulate.world import Truth
 from gate.view import Proposal, View
 
@@ -60,18 +60,17 @@ class Oracle:
         return self._meddling.with_needed(landing)
 
     def _propose(self, view: View, change: Change, past: int) -> Proposal:
-        candidate = self._meddling.candidate(view.snapshot.trunk, past, change)
+        ahead = self._meddling.entries(past)
         # What has landed ahead of a bad change would need another run if this landed too. It does not.
-        worth = 0.0 if self._lands[change.id] else self._worth_of_own(view, candidate)
-        return Proposal(change, candidate, settles=not past, worth=worth)
+        worth = 0.0 if self._lands[change.id] else self._worth_of_own(view, change, past)
+        return Proposal(change, ahead, settles=not past, worth=worth)
 
-    @staticmethod
-    def _worth_of_own(view: View, candidate: Candidate) -> float:
+    def _worth_of_own(self, view: View, change: Change, past: int) -> float:
         """Of a trial of which only the change's own need is of interest, the first: nothing starts when that has started.
 
         The others are of those that have landed ahead of it, see Snapshot.per_change.
         """
-        own = (view.trial(candidate) or ())[:1]
+        own = (view.trial(change, (self._meddling.ids(past), 1)) or ())[:1]
         return -1.0 if any(need.key in view.running or need.key in view.snapshot.evidence for need in own) else 0.0
 
 
@@ -105,7 +104,7 @@ class FreeOracle(Oracle):
                 continue
             past = self._earlier(self._near(change, ends_at), change, ends_at)
             proposal = self._propose(view, change, past)
-            self._own[change.id] = (view.trial(proposal.candidate) or ())[:1]
+            self._own[change.id] = (view.trial(change, proposal.assumption) or ())[:1]
             yield proposal
             second_runs += self._runs_to_let_by(view, change, past, ends_at)
         yield from second_runs
@@ -170,8 +169,8 @@ class FreeOracle(Oracle):
         on_trunk = past | self._meddling.bit(change.id)
         for later in self._overtaking(change, ends_at):
             assumed = on_trunk & self._meddling.ahead(later.id)
-            candidate = self._meddling.candidate(view.snapshot.trunk, assumed, later)
-            yield Proposal(later, candidate, settles=False, worth=self._worth_of_own(view, candidate))
+            ahead = self._meddling.entries(assumed)
+            yield Proposal(later, ahead, settles=False, worth=self._worth_of_own(view, later, assumed))
 
 
 class BatchOracle(Batches):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import erf, sqrt
 
+from gate.meddling import Meddling, positions, taking_part
 from gate.model import Change, ChangeId, Forecast, Need, Verdict
-from gate.simulate.meddling import Meddling, positions, taking_part
 from gate.view import Proposal, Standing, View
 
 SURE = 1e-6  # no outcome is taken for surer than this, so that a wrong forecast can be got over
@@ -109,12 +109,12 @@ class Paths:
             settled |= self._meddling.bit(change.id)
             if standing in (Standing.GREEN, Standing.RED):
                 self._lands[self._meddling.position(change.id)] = float(standing is Standing.GREEN)
-            yield Proposal(change, self._meddling.candidate(view.snapshot.trunk, 0, change))
+            yield Proposal(change)
         asked: list[_Path] = []
         for path, worth in self._best(view, settled):
             if path.needs:  # none are known before the candidate is merged
                 asked.append(path)
-            yield self._propose(view, path, worth)
+            yield self._propose(path, worth)
         self._asked = [(path.change.id, self._meddling.ids(path.assumed), path.needs) for path in asked]
 
     # --- what has come of what was asked for
@@ -316,11 +316,11 @@ class Paths:
 
     # --- one path
 
-    def _propose(self, view: View, path: _Path, worth: float) -> Proposal:
+    def _propose(self, path: _Path, worth: float) -> Proposal:
         ahead = self._meddling.ahead(path.change.id)
         behind = self._meddling.change(ahead.bit_length() - 1).id if ahead else None
-        candidate = self._meddling.candidate(view.snapshot.trunk, path.assumed, path.change)
-        return Proposal(path.change, candidate, settles=not ahead, worth=worth, behind=behind)
+        entries = self._meddling.entries(path.assumed)
+        return Proposal(path.change, entries, settles=not ahead, worth=worth, behind=behind)
 
     def _trial(self, view: View, change: Change, assumed: int) -> tuple[Need, ...] | None:
         known = view.snapshot.trials.get(change.id)

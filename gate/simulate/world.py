@@ -33,7 +33,7 @@ from gate.model import (
     Start,
     Verdict,
 )
-from gate.plan import plan
+from gate.plan import Planner
 from gate.simulate.draws import BEGIN, HOUR_S, Arrival
 from gate.simulate.foresight import Foresight
 from gate.simulate.workloads import Workload
@@ -119,7 +119,7 @@ class World:
         self._workload = workload
         self._arrivals = arrivals
         self._contents = contents
-        self._policy = policy
+        self._planner = Planner(policy)
         self._now = BEGIN
         self._landings = 0
         self._merged = 0
@@ -129,6 +129,7 @@ class World:
         self._leaving: list[tuple[float, ChangeId]] = []
         self._changes: tuple[Change, ...] = ()
         self._running: dict[RunId, tuple[Running, Run]] = {}
+        self._running_keys: set[InputKey] = set()
         self._ends: list[tuple[float, int, RunId]] = []
         self._attempts: dict[InputKey, int] = {}
         self._places: dict[ChangeId, int] = {}
@@ -210,6 +211,7 @@ class World:
 
     def _finish(self, id_: RunId) -> None:
         _, run = self._running.pop(id_)
+        self._running_keys.remove(run.key)
         run.ended_at = self._now
         failed = self._contents.failures(run.key, run.attempt, run.started_at, self._now, run.tests)
         outcome = Outcome.RED if failed else Outcome.GREEN
@@ -254,7 +256,7 @@ class World:
         for _ in range(PLANS_PER_EVENT):
             snapshot = self._snapshot()
             began = perf_counter()
-            made = plan(snapshot, self._now, self._policy)
+            made = self._planner.plan(snapshot, self._now)
             self.history.plans_s.append(perf_counter() - began)
             self.history.pending.append(len(snapshot.changes))
             if not self._perform(made):
@@ -316,7 +318,7 @@ class World:
     def _start(self, start: Start) -> None:
         if len(self._running) >= self._workload.workers:
             raise Broken(f"more runs than workers: {start}")
-        if any(running.key == start.key for running, _ in self._running.values()):
+        if start.key in self._running_keys:
             raise Broken(f"one key is run twice: {start}")
         attempt = self._attempts.get(start.key, 0)
         self._attempts[start.key] = attempt + 1
@@ -331,10 +333,12 @@ class World:
         self._findings.begin(id_, start.check.name, changes)
         self._foresight.start(id_, start.check.name, changes, self._now)
         self._running[id_] = (Running(id_, start.check.name, start.key, self._now, changes), run)
+        self._running_keys.add(start.key)
         heapq.heappush(self._ends, (ends_at, len(self.history.runs), id_))
 
     def _cancel(self, id_: RunId) -> None:
         _, run = self._running.pop(id_)
+        self._running_keys.remove(run.key)
         self._findings.end(id_, None)
         self._foresight.finish(id_, None, self._now)
         run.ended_at = self._now

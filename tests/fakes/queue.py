@@ -56,7 +56,7 @@ from gate.model import (
     Verdict,
     Why,
 )
-from gate.plan import plan
+from gate.plan import Planner, plan
 from gate.policy import worthwhile
 from gate.state import State, apply_event, fold
 from gate.trials import TrialBook
@@ -160,6 +160,7 @@ class World:
     is_deterministic: bool = True  # no check has said red and green of the same content
     landed: list[tuple[Entry, ...]] = field(default_factory=list)
     told: Plan = field(default_factory=Plan)
+    planner: Planner = field(default_factory=Planner)
 
     def __post_init__(self) -> None:
         self.move_trunk({})
@@ -304,10 +305,16 @@ class World:
             outlook=self.outlook,
         )
 
-    def turn(self, policy: Policy = worthwhile) -> Plan:
-        """Plan once and carry it out; every decision is held against the truth first."""
+    def turn(self, policy: Policy = worthwhile, *, is_shipped: bool | None = None) -> Plan:
+        """Plan once and carry it out; every decision is held against the truth first.
+
+        is_shipped: the policy proposes what the shipped one does, so a planner with a memory has to plan the same.
+        """
         snapshot = self.snapshot()
         made = plan(snapshot, self.now, policy)
+        if policy is worthwhile if is_shipped is None else is_shipped:
+            remembered = self.planner.plan(snapshot, self.now)
+            _require(made == remembered, "another plan by a planner that remembers", (made, remembered))
         self.told = made
         self._audit(made)
         again = plan(_shuffled(snapshot), self.now, policy)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ci.model import CheckName, Sha
 from fakes.queue import World as RealWorld
 from fakes.queue import code
+from gate.meddling import Meddling, positions
 from gate.model import Change, ChangeId, Forecast, Verdict
 from gate.simulate.baselines import BASELINES, WINDOW_FLOOR, WINDOW_START, Optimistic
 from gate.simulate.batches import halves, halves_above_four, quarters, runs_expected, singles, size_for_history
@@ -18,7 +19,6 @@ from gate.simulate.by_change import ByChange
 from gate.simulate.draws import BEGIN, Arrival
 from gate.simulate.foresight import Given
 from gate.simulate.measure import play
-from gate.simulate.meddling import Meddling, positions
 from gate.simulate.paths import chance_to_finish_first, uber_2025
 from gate.simulate.workloads import PRESETS
 from gate.simulate.world import History, World
@@ -422,7 +422,7 @@ def test_with_real_trees_and_dependencies_every_verdict_is_right(name: str, seed
 
     def policy(view: View) -> Iterator[Proposal]:
         for proposal in chosen(view):
-            assert view.objection(proposal) is None
+            assert view.objection(proposal.change, proposal.ahead) is None
             yield proposal
 
     for number in range(1, 13):

@@ -811,28 +811,20 @@ def objections() -> Iterator[tuple[Objection, Snapshot, Proposal]]:
     snapshot = queue.snapshot()
     changes = {change.id: change for change in snapshot.changes}
     first, second, third = (changes[id_] for id_ in (one, two, held))
-    trunk = snapshot.trunk
-
-    def propose(entries: tuple[tuple[ChangeId, int], ...], change: object = first, base: object = trunk) -> Proposal:
-        return Proposal(change, Candidate(base, entries))  # type: ignore[arg-type]
-
-    yield Objection.OTHER_TRUNK, snapshot, propose((first.entry,), base="elsewhere")
-    yield Objection.NOT_LAST, snapshot, propose(())
-    yield Objection.NOT_LAST, snapshot, propose((first.entry, second.entry))
-    yield Objection.NOT_LAST, snapshot, propose(((one, 2),))
-    yield Objection.NOT_WAITING, snapshot, propose(((ChangeId(9), 1), first.entry))
-    yield Objection.NOT_WAITING, snapshot, propose(((one, 7), second.entry), second)
-    yield Objection.TWICE, snapshot, propose((first.entry, first.entry))
-    yield Objection.MAY_NOT_RUN, snapshot, propose((third.entry,), third)
-    yield Objection.MAY_NOT_RUN, snapshot, propose((third.entry, first.entry))
-    yield Objection.DEPENDENCY_MISSING, snapshot, propose((second.entry,), second)
+    yield Objection.NOT_WAITING, snapshot, Proposal(replace(first, revision=2))
+    yield Objection.NOT_WAITING, snapshot, Proposal(first, ((ChangeId(9), 1),))
+    yield Objection.NOT_WAITING, snapshot, Proposal(second, ((one, 7),))
+    yield Objection.TWICE, snapshot, Proposal(first, (first.entry,))
+    yield Objection.MAY_NOT_RUN, snapshot, Proposal(third)
+    yield Objection.MAY_NOT_RUN, snapshot, Proposal(first, (third.entry,))
+    yield Objection.DEPENDENCY_MISSING, snapshot, Proposal(second)
 
 
 @pytest.mark.parametrize(("objection", "snapshot", "proposal"), list(objections()))
 def test_the_core_names_what_is_wrong_with_a_proposal_and_does_nothing_with_it(
     objection: Objection, snapshot: Snapshot, proposal: Proposal
 ) -> None:
-    assert View(snapshot, 0.0).objection(proposal) is objection
+    assert View(snapshot, 0.0).objection(proposal.change, proposal.ahead) is objection
     made = plan(snapshot, 0.0, lambda view: [proposal])
     assert not any(isinstance(decision, Build | Start | Land | Refuse) for decision in made.decisions)
 
@@ -845,7 +837,7 @@ def proposing(*candidates: tuple[int, ...]) -> Policy:
             changes = [view.waiting.get(ChangeId(number)) for number in numbers]
             entries = tuple(change.entry for change in changes if change is not None)
             if changes[-1] is not None and len(entries) == len(numbers):
-                yield Proposal(changes[-1], Candidate(view.snapshot.trunk, entries))
+                yield Proposal(changes[-1], entries[:-1])
 
     return policy
 

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ci.model import CheckName, Outcome, Result, RunId, Sha
+from ci.model import CheckName, Outcome, Result, RunId
 from fakes.queue import Code, World, code, refold
-from gate.model import Candidate, ChangeId, Forecast, Hold, Outlook, Plan, Priority, Snapshot, Why
+from gate.model import ChangeId, Forecast, Hold, Outlook, Plan, Priority, Snapshot, Why
 from gate.policy import worthwhile
 from gate.view import Policy, Proposal, View
 
@@ -51,8 +51,8 @@ class Bounded(World):
     def snapshot(self) -> Snapshot:
         return replace(super().snapshot(), batch=self.batch)
 
-    def turn(self, policy: Policy = worthwhile) -> Plan:
-        return super().turn(sound if policy is worthwhile else policy)
+    def turn(self, policy: Policy = worthwhile, *, is_shipped: bool | None = None) -> Plan:
+        return super().turn(sound, is_shipped=True) if policy is worthwhile else super().turn(policy)
 
     def learn(self, result: Result) -> None:
         """A result that no run of this queue was waiting for. From now on a check may have said both of one content."""
@@ -63,7 +63,7 @@ class Bounded(World):
 def sound(view: View) -> Iterator[Proposal]:
     """The shipped policy, which never proposes what the core would object to, or refuse."""
     for proposal in worthwhile(view):
-        assert view.objection(proposal) is None, proposal
+        assert view.objection(proposal.change, proposal.ahead) is None, proposal
         assert not view.hopelessness(proposal.change), proposal
         yield proposal
 
@@ -219,14 +219,12 @@ class Queue(RuleBasedStateMachine):
 
 
 def nonsense(world: World, view: View, chance: random.Random) -> Iterator[Proposal]:
-    """Any changes on any trunk, in any order: revisions that are gone, changes that are decided, the same one twice."""
+    """Any changes in any order: revisions that are gone, changes that are decided, the same one twice."""
     entries = [(change, revision) for change in world.state.revisions for revision in (1, 2)]
-    bases = [view.snapshot.trunk, view.snapshot.trunk, view.snapshot.trunk, *world.trees, Sha("never seen")]
     for _ in range(10 if view.queue else 0):
         change = chance.choice(view.queue)
         ahead = [chance.choice(entries) for _ in range(chance.choice((0, 0, 1, 2, 3)))]
-        last = chance.choice((change.entry, change.entry, change.entry, chance.choice(entries)))
-        yield Proposal(change, Candidate(chance.choice(bases), (*ahead, last)))
+        yield Proposal(change, tuple(ahead))
 
 
 def everything_is_decided(world: World, chance: random.Random) -> None:

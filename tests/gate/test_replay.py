@@ -196,7 +196,7 @@ def test_what_a_run_was_limited_to_is_compared(tmp_path: Path, monkeypatch: pyte
     stand = Stand(tmp_path, config, GOOD)
     stand.submit("change", {"a/x": "1"}, "draft")
     with monkeypatch.context() as altered:
-        altered.setattr(gate.gate, "plan", limited)
+        altered.setattr(gate.gate.Planner, "plan", lambda _, snapshot, now: limited(snapshot, now))
         stand.settle()
     found = replay(stand.path).difference
     assert found is not None

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,8 @@ from gate.model import (
     Start,
     Verdict,
 )
-from gate.policy import worthwhile
+from gate.plan import Planner
+from gate.policy import Worthwhile
 from gate.simulate import world as world_module
 from gate.simulate.by_change import ByChange
 from gate.simulate.by_content import ByContent
@@ -56,13 +57,13 @@ def one_by_one(view: View) -> Iterator[Proposal]:
     """Each change alone on trunk, once those ahead of it that it meddles with are decided."""
     for at, one in enumerate(view.queue):
         if not any(one.meddles_with(other) for other in view.queue[:at]):
-            yield Proposal(one, Candidate(view.snapshot.trunk, (one.entry,)))
+            yield Proposal(one)
 
 
 def in_a_chain(view: View) -> Iterator[Proposal]:
     """Every change on top of all ahead of it, whatever comes of them."""
     for at, one in enumerate(view.queue):
-        yield Proposal(one, Candidate(view.snapshot.trunk, tuple(other.entry for other in view.queue[: at + 1])))
+        yield Proposal(one, tuple(other.entry for other in view.queue[:at]))
 
 
 def simulate(arrivals: Iterable[Arrival], policy: Policy = one_by_one, **altered: float) -> History:
@@ -128,7 +129,7 @@ def test_a_run_that_nobody_wants_any_more_is_stopped_and_counted_to_that_moment(
     def second_thoughts(view: View) -> Iterator[Proposal]:
         entries = tuple(one.entry for one in view.queue)
         if len(entries) == 2 and view.now < BEGIN + 240:
-            yield Proposal(view.queue[1], Candidate(view.snapshot.trunk, entries), settles=False)
+            yield Proposal(view.queue[1], entries[:1], settles=False)
         yield from one_by_one(view)
 
     arrivals = [change(1, "a"), change(2, "a"), change(3, "b", at=4, minutes=1)]
@@ -145,7 +146,7 @@ def test_a_green_batch_lands_all_of_it_at_once() -> None:
     def together(view: View) -> Iterator[Proposal]:
         entries = tuple(one.entry for one in view.queue)
         if entries:
-            yield Proposal(view.queue[-1], Candidate(view.snapshot.trunk, entries, len(entries)))
+            yield Proposal(view.queue[-1], entries[:-1], len(entries))
 
     history = simulate([change(1, "a"), change(2, "a", minutes=30), change(3, "b", minutes=20)], together)
     assert runs(history) == [("1,2,3|", 0, 30)]
@@ -235,8 +236,18 @@ BUILD = Check(CheckName("build"), "true")
 FIRST_RED_THEN_GREEN = 22  # a seed on which a fault that shows in half of the runs shows in the first of three only
 
 
-def planner(decide: Callable[[Snapshot], Iterable[Decision]]) -> Callable[..., Plan]:
-    return lambda snapshot, now, policy: Plan(tuple(decide(snapshot)))
+@dataclass
+class Deciding:
+    """In the place of the planner."""
+
+    decide: Callable[[Snapshot], Iterable[Decision]]
+
+    def plan(self, snapshot: Snapshot, now: float) -> Plan:
+        return Plan(tuple(self.decide(snapshot)))
+
+
+def planner(decide: Callable[[Snapshot], Iterable[Decision]]) -> Callable[[Policy], Deciding]:
+    return lambda _: Deciding(decide)
 
 
 def start(snapshot: Snapshot, number: int) -> Start:
@@ -266,7 +277,7 @@ def land_what_is_red(snapshot: Snapshot) -> list[Decision]:
     ],
 )
 def test_the_world_refuses_what_no_planner_may_do(monkeypatch: pytest.MonkeyPatch, what: str, decide) -> None:
-    monkeypatch.setattr(world_module, "plan", planner(decide))
+    monkeypatch.setattr(world_module, "Planner", planner(decide))
     with pytest.raises(Broken, match=what):
         simulate([change(1, "a"), change(2, "b", bad=True), change(3, "c")], workers=2)
 
@@ -275,7 +286,7 @@ def test_refusing_who_is_fine_is_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse_all(snapshot: Snapshot) -> list[Decision]:
         return [Refuse(one.id, 1, ()) for one in snapshot.changes]
 
-    monkeypatch.setattr(world_module, "plan", planner(refuse_all))
+    monkeypatch.setattr(world_module, "Planner", planner(refuse_all))
     history = simulate([change(1, "a"), change(2, "b", bad=True)])
     assert history.false_refusals == [1]
 
@@ -288,7 +299,7 @@ def test_a_worker_is_free_again_after_a_stop(monkeypatch: pytest.MonkeyPatch) ->
             return [Cancel(RunId(snapshot.running[0].run), ""), start(snapshot, 2)]
         return []
 
-    monkeypatch.setattr(world_module, "plan", planner(change_its_mind))
+    monkeypatch.setattr(world_module, "Planner", planner(change_its_mind))
     history = simulate([change(1, "a"), change(2, "b", at=1)], workers=1, drain=0.1)
     assert [(run[0], run[1]) for run in runs(history)] == [("1|", 0), ("2|", 1)]
 
@@ -304,7 +315,7 @@ def test_what_was_merged_on_an_old_trunk_is_not_known_any_more(monkeypatch: pyte
             return [Land(wanted.candidate)] if ChangeId(1) in snapshot.trials else []
         return [] if snapshot.running else [wanted]
 
-    monkeypatch.setattr(world_module, "plan", planner(land_the_first))
+    monkeypatch.setattr(world_module, "Planner", planner(land_the_first))
     simulate([change(1, "a"), change(2, "b")], workers=1, drain=0.3)
     (_, first, _), (last, second, is_known) = seen[0], seen[-1]
     assert first != second
@@ -328,7 +339,7 @@ def test_retests_prove_a_key_green_only_when_they_outweigh_what_was_red(monkeypa
             return []
         return [whole if known is None else replace(whole, tests=(test,))]
 
-    monkeypatch.setattr(world_module, "plan", planner(retest))
+    monkeypatch.setattr(world_module, "Planner", planner(retest))
     contents = ByContent(workload, FIRST_RED_THEN_GREEN)
     history = World(workload, (arrival,), contents, Given(workload, 1), one_by_one).play()
     assert [run.tests for run in history.runs] == [(), (test,), (test,)]
@@ -343,7 +354,7 @@ def test_the_mappings_of_a_snapshot_answer_what_they_are_asked(monkeypatch: pyte
         seen.append(snapshot)
         return []
 
-    monkeypatch.setattr(world_module, "plan", planner(look))
+    monkeypatch.setattr(world_module, "Planner", planner(look))
     simulate([change(1, "a"), change(2, "a")])
     snapshot = seen[-1]
     both = Candidate(snapshot.trunk, ((ChangeId(1), 1), (ChangeId(2), 1)))
@@ -530,4 +541,5 @@ def test_the_reference_page_tells_every_parameter() -> None:
 
 def test_the_shipped_planner_is_what_is_simulated() -> None:
     contents = ByChange(W1, 1)
-    assert policies()["trunkgate"](contents) is worthwhile
+    assert isinstance(policies()["trunkgate"](contents), Worthwhile)
+    assert world_module.Planner is Planner

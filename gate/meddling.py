@@ -1,13 +1,14 @@
 """Who meddles with whom among the changes that wait, kept from one plan to the next: a queue alters little between two.
 
-A set of changes is an int with one bit for each, in queue order. A change keeps its bit while it waits.
+A set of changes is an int with one bit for each, in queue order. A change keeps its bit while it waits. Pure, but for the
+memory it is: a fresh one that is told the same queue says the same, though perhaps by other bits.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from ci.model import CheckName, Sha
-from gate.model import Candidate, Change, ChangeId, Entry
+from ci.model import CheckName
+from gate.model import Change, ChangeId, Entry
 
 GONE_KEPT = 256  # bits of changes that have left, beyond as many as there are waiting, before all are numbered afresh
 
@@ -21,6 +22,7 @@ class Meddling:
 
     def __init__(self) -> None:
         self._queue: tuple[Change, ...] = ()
+        self.epoch = 0  # rises when bits are given out anew: what was kept by bit is void
         self._number_afresh(())
 
     def follow(self, queue: Sequence[Change]) -> tuple[Change, ...]:
@@ -61,6 +63,33 @@ class Meddling:
         """The waiting ones after it that it meddles with."""
         return self._behind[self._position[change]] & self.present
 
+    def near(self, change: Change) -> int:
+        """The waiting ones that a change which is not among them meddles with."""
+        near = 0
+        for check in change.touches:
+            near |= self._by_check.get(check, 0)
+        for path in change.paths:
+            near |= self._by_path.get(path, 0)
+        for id_ in change.depends:
+            if id_ in self._position:
+                near |= self.bit(id_) | self.needed(id_)
+        return near & self.present
+
+    def standing_on(self, change: Change) -> int:
+        """The waiting ones that share a path with it, or that it depends on directly; those behind it included."""
+        near = 0
+        for path in change.paths:
+            near |= self._by_path.get(path, 0)
+        for id_ in change.depends:
+            if id_ in self._position:
+                near |= self.bit(id_)
+        return near & self.present
+
+    def knows(self, change: ChangeId) -> bool:
+        """It is in the queue that was told."""
+        position = self._position.get(change)
+        return position is not None and bool(self.present >> position & 1)
+
     def needed(self, change: ChangeId) -> int:
         """The waiting ones that it depends on, and those that these depend on."""
         return self._needed[self._position[change]] & self.present
@@ -81,16 +110,7 @@ class Meddling:
             _remember(self._ids, bits, found)
         return found
 
-    def candidate(self, trunk: Sha, bits: int, change: Change) -> Candidate:
-        """The change on top of a set that does not hold it."""
-        return Candidate(trunk, (*self._entries_of(bits), change.entry))
-
-    def together(self, trunk: Sha, bits: int, *, per_change: bool) -> Candidate:
-        """A set that is tested by one run."""
-        entries = self._entries_of(bits)
-        return Candidate(trunk, entries, len(entries) if per_change else 1)
-
-    def _entries_of(self, bits: int) -> tuple[Entry, ...]:
+    def entries(self, bits: int) -> tuple[Entry, ...]:
         found = self._entries.get(bits)
         if found is None:
             found = tuple([self._changes[position].entry for position in positions(bits)])
@@ -98,6 +118,7 @@ class Meddling:
         return found
 
     def _number_afresh(self, changes: Sequence[Change]) -> None:
+        self.epoch += 1
         self.present = 0
         self._changes: list[Change] = []
         self._position: dict[ChangeId, int] = {}
