@@ -35,6 +35,7 @@ class Knowledge:
         self._by_change: dict[ChangeId, dict[Assumption, Known]] = {}
         self._before: dict[ChangeId, dict[Assumption, Known]] = {}  # of changes that are looked at anew
         self._waiting: dict[ChangeId, Change] = {}
+        self._trials: dict[ChangeId, Mapping[Assumption, tuple[Need, ...]] | None] = {}
         self._running: dict[InputKey, Running] = {}
         self._merges_seen: tuple[Sha, int, list[Candidate]] | None = None
         self._next_at = NEVER  # the first moment when time alone makes an answer old
@@ -46,18 +47,13 @@ class Knowledge:
         altered = self._drop_the_gone(view)
         if self._old > len(self._kept) // 2:
             self._lay_out([known for known in self._kept if known.is_current])
-        needs, snapshot = self._needs_now(view.snapshot.trials), view.snapshot
-        doubtful: set[int] = set()  # numbers of what is to be asked again
-        if needs != self._needs:
-            doubtful.update(at for at, (now, before) in enumerate(zip(needs, self._needs, strict=True)) if now != before)
-        doubtful.update(self._merged(snapshot))
-        doubtful.update(self._learned(snapshot.evidence))
+        snapshot = view.snapshot
+        doubtful = {*self._tried(snapshot.trials), *self._merged(snapshot), *self._learned(snapshot.evidence)}
         doubtful.update(self._begun_and_ended(view.running))
         if view.now >= self._next_at:
-            doubtful.update(at for at, known in enumerate(self._kept) if known.alters_at <= view.now)
+            doubtful.update(known for known in self._kept if known.alters_at <= view.now)
             self._next_at = NEVER
-        for at in doubtful:
-            known = self._kept[at]
+        for known in doubtful:
             if known.is_current and self._is_replaced(known):
                 altered.add(known.change.id)
         if self._next_at == NEVER:
@@ -69,6 +65,7 @@ class Knowledge:
         known = self._by_change.get(change.id)
         if known is None:
             known = self._by_change[change.id] = {}
+            self._trials.setdefault(change.id, self._view.snapshot.trials.get(change.id))
         found = known.get(assumption)
         if found is None or found.ahead != ahead:
             found = self._before.get(change.id, _NONE).get(assumption)
@@ -158,11 +155,9 @@ class Knowledge:
         evidence = dict(zip(self._keys, self._evidence, strict=True)) if kept else {}
         self._kept: list[Known] = []
         self._old = 0  # how many of them are
-        self._asked: list[tuple[ChangeId, Assumption]] = []  # of each
-        self._needs: list[tuple[Need, ...] | None] = []  # the trial of each
-        self._untried: list[int] = []  # those without one
+        self._untried: list[Known] = []  # those without a trial
         self._keys: list[InputKey] = []  # all keys of all needs
-        self._users: dict[InputKey, list[int]] = {}  # by key, the numbers of the kept
+        self._users: dict[InputKey, list[Known]] = {}  # by key, those that have it among their needs
         self._evidence: list[Evidence | None] = []  # of each key
         self._next_at = NEVER
         for known in kept:
@@ -170,26 +165,30 @@ class Knowledge:
 
     def _keep_watch(self, known: Known, evidence: Mapping[InputKey, Evidence | None] | None = None) -> None:
         """evidence: that the answer rests on; None: that of now."""
-        at = len(self._kept)
         self._kept.append(known)
-        self._asked.append((known.change.id, known.assumption))
-        self._needs.append(known.needs if known.is_trial else None)
         if not known.is_trial:
-            self._untried.append(at)
+            self._untried.append(known)
         self._next_at = min(self._next_at, known.alters_at)
         for need in known.needs or ():
             users = self._users.get(need.key)
             if users is None:
-                self._users[need.key] = [at]
+                self._users[need.key] = [known]
                 self._keys.append(need.key)
                 self._evidence.append((evidence or self._view.snapshot.evidence).get(need.key))
             else:
-                users.append(at)
+                users.append(known)
 
-    def _needs_now(self, trials: Trials) -> list[tuple[Need, ...] | None]:
-        return [None if (assumed := trials.get(id_)) is None else assumed.get(assumption) for id_, assumption in self._asked]
+    def _tried(self, trials: Trials) -> Iterator[Known]:
+        """What is known of changes with other trials than before. Those of a change are never altered, but replaced."""
+        now = {id_: trials.get(id_) for id_ in self._by_change}
+        before, self._trials = self._trials, now
+        if now != before:
+            for id_, assumed in now.items():
+                was = before.get(id_)
+                if assumed is not was and assumed != was:
+                    yield from self._by_change[id_].values()
 
-    def _learned(self, evidence: Mapping[InputKey, Evidence]) -> Iterator[int]:
+    def _learned(self, evidence: Mapping[InputKey, Evidence]) -> Iterator[Known]:
         """Whatever rests on a key of which something else is known now."""
         now = list(map(evidence.get, self._keys))
         if now == self._evidence:
@@ -199,7 +198,7 @@ class Knowledge:
                 yield from self._users[key]
         self._evidence = now
 
-    def _begun_and_ended(self, running: dict[InputKey, Running]) -> Iterator[int]:
+    def _begun_and_ended(self, running: dict[InputKey, Running]) -> Iterator[Known]:
         """Whatever rests on a key of which a run has begun or ended."""
         before = self._running
         self._running = running
@@ -210,7 +209,7 @@ class Knowledge:
         for key in before.keys() - running.keys():
             yield from self._users.get(key, ())
 
-    def _merged(self, snapshot: Snapshot) -> Iterator[int]:
+    def _merged(self, snapshot: Snapshot) -> Iterator[Known]:
         """What is known, or not known, from merging by itself, where somebody has merged its last change since."""
         if not self._untried:
             self._merges_seen = None
@@ -223,6 +222,6 @@ class Knowledge:
             fresh = merged_all[max(0, seen[1] - 1) :]
             if fresh[:1] == seen[2]:  # else some were forgotten meanwhile
                 merged = {candidate.entries[-1][0] for candidate in fresh if candidate.entries}
-                yield from (at for at in self._untried if self._kept[at].change.id in merged)
+                yield from (known for known in self._untried if known.change.id in merged)
                 return
         yield from self._untried

@@ -497,6 +497,7 @@ class Snapshot:
     changes: without a verdict, in order of submission. decided: verdicts of changes that others depend on.
     merges: what is known of candidates; one that is missing has not been merged yet.
     trials: by the last change of a candidate and what is assumed ahead of it, the needs that the change has a part in.
+        Those of a change are replaced, and never altered, when something else is known.
         They outlive a landing that does not meddle with them: runs are known to be of use before anything is merged again.
     built: the candidate that each change was last merged in, perhaps on an earlier trunk; it is a key of ``merges``.
     evidence: by key; a key that is missing has never been run.

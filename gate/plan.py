@@ -76,12 +76,11 @@ class Planner:
         """policy: None: the shipped one. It may have a memory of its own."""
         self._policy = Worthwhile() if policy is None else policy
         self._view: View | None = None
-        self._explored: dict[Known, _Explored] = {}
         self._holds: dict[ChangeId, Hold] = {}
 
     def plan(self, snapshot: Snapshot, now: float) -> Plan:
         self._view = view = View(snapshot, now, self._view)
-        draft = _Draft(view, self._explored, self._holds)
+        draft = _Draft(view, self._holds)
         for change in view.questionable:
             draft.refuse_hopeless(change)
         draft.consider_all(self._policy(view))
@@ -89,7 +88,7 @@ class Planner:
         draft.land()
         draft.start_and_cancel()
         made = draft.plan()
-        self._explored, self._holds = draft.explored, draft.told
+        self._holds = draft.told
         return made
 
 
@@ -100,6 +99,7 @@ class Planner:
 class _Wish:
     """A run that somebody asks for. worth: where no proposal tells."""
 
+    key: InputKey
     start: Start
     proposal: Proposal | None = None
     worth: float = 0.0
@@ -148,12 +148,10 @@ class _Finding:
 
 
 class _Draft:
-    """A plan in the making. explored_before, told_before: of the last plan, by proposal and by change."""
+    """A plan in the making. told_before: what each change was told by the last plan."""
 
-    def __init__(self, view: View, explored_before: Mapping[Known, _Explored], told_before: Mapping[ChangeId, Hold]) -> None:
+    def __init__(self, view: View, told_before: Mapping[ChangeId, Hold]) -> None:
         self.view = view
-        self.explored_before = explored_before
-        self.explored: dict[Known, _Explored] = {}
         self.told_before = told_before
         self.told: dict[ChangeId, Hold] = {}
         self.refusals: dict[ChangeId, Refuse] = {}
@@ -180,34 +178,37 @@ class _Draft:
 
     def consider_all(self, proposals: Iterable[Proposal]) -> None:
         """Each in turn. What is explored already and is as it was is most of a long queue, so it comes first."""
-        before, now, holds = self.explored_before, self.explored, self.holds
-        answered: list[Mapping[ChangeId, object]] = [self.ready, self.refusals]
+        holds = self.holds
+        here = (None, self.view.snapshot.trunk)
+        wishes, ready, refusals = self.wishes, self.ready, self.refusals
         for proposal in proposals:
             known = proposal.known
-            explored = None if known is None or self.is_trunk_red else before.get(known)
-            if known is None or explored is None or explored.proposal is not proposal or explored.trunk is not None:
+            found = () if known is None or self.is_trunk_red else known.explored
+            explored = next((each for each in found if each.proposal is proposal), None)
+            if explored is None or explored.trunk not in here:
                 self.consider(proposal)
                 continue
             id_ = proposal.change.id
-            if any(id_ in each for each in answered if each):
+            if id_ in ready or id_ in refusals:
                 continue
             for wish in explored.wishes:
-                self._wish(wish)
+                if wishes.setdefault(wish.key, wish) is not wish:
+                    self._wish(wish)
             if id_ not in holds:
                 holds[id_] = explored.reasons
                 if explored.waits and not explored.is_told:
                     self.waits[id_] = explored.waits
-            now[known] = explored
 
     def consider(self, proposal: Proposal) -> None:
         """Build, test, judge or hold one proposal."""
         if proposal.change.id in self.refusals or proposal.change.id in self.ready:
             return  # it is answered
         may_mend = self.is_trunk_red and proposal.change.fixes_trunk
-        explored = self.explored_before.get(proposal.known) if proposal.known is not None and not may_mend else None
-        if explored is not None and self._is_as_before(proposal, explored):
-            self._take_over(proposal, explored)
-            return
+        if proposal.known is not None and not may_mend:
+            for explored in proposal.known.explored:
+                if self._is_as_before(proposal, explored):
+                    self._take_over(proposal, explored)
+                    return
         known = proposal.known or self._know(proposal)
         if known.objection is not None:
             return
@@ -266,16 +267,17 @@ class _Draft:
             self._take_over(proposal, _Explored(proposal, wishes, waits, reasons, is_told=False, trunk=candidate.base))
         else:  # what cannot be started before a merge must not keep the merge waiting for a worker
             self.unbuilt.append(proposal)
-            under_way = tuple([wish for wish in wishes if wish.start.key in running])
+            under_way = tuple([wish for wish in wishes if wish.key in running])
             self._apply(change, _Explored(proposal, under_way, waits, reasons, is_told=False, trunk=None))
 
     def _take_over(self, proposal: Proposal, explored: _Explored) -> None:
         if explored.proposal is not proposal:  # as much is known of it, but it is worth something else
-            wishes = tuple([_Wish(wish.start, proposal) for wish in explored.wishes])
+            wishes = tuple([_Wish(wish.key, wish.start, proposal) for wish in explored.wishes])
             explored = replace(explored, wishes=wishes, proposal=proposal)
         self._apply(proposal.change, explored)
         if proposal.known is not None and proposal.known.alters_at == NEVER:
-            self.explored[proposal.known] = explored
+            # A run may be proposed in two ways, as one of several pasts and as what may go on.
+            proposal.known.explored = (explored, *proposal.known.explored[:1])
 
     def _apply(self, change: Change, explored: _Explored) -> None:
         for wish in explored.wishes:
@@ -292,18 +294,18 @@ class _Draft:
         undecided |= {need.check.name for need, _ in (*known.paused, *known.stuck)}
         return tuple(
             [
-                _Wish(Start(need.check, need.key, candidate, because), proposal)
+                _Wish(need.key, Start(need.check, need.key, candidate, because), proposal)
                 for need in known.open
                 if not need.check.needs or undecided.isdisjoint(need.check.needs)
             ]
         )
 
     def _wish(self, wish: _Wish) -> None:
-        if self.wishes.setdefault(wish.start.key, wish) is not wish:
-            self.more_wishes.setdefault(wish.start.key, []).append(wish)
+        if self.wishes.setdefault(wish.key, wish) is not wish:
+            self.more_wishes.setdefault(wish.key, []).append(wish)
 
     def _want(self, need: Need, candidate: Candidate, because: str, worth: float, tests: tuple[str, ...] = ()) -> None:
-        self._wish(_Wish(Start(need.check, need.key, candidate, because, tests), None, worth))
+        self._wish(_Wish(need.key, Start(need.check, need.key, candidate, because, tests), None, worth))
 
     def _may_be_started(self, key: InputKey) -> bool:
         if key in self.view.running:

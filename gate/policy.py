@@ -20,7 +20,7 @@ from math import exp, floor, log, log2
 from ci.model import CheckName, RunId
 from gate.known import Knowledge
 from gate.meddling import Meddling, positions
-from gate.model import Change, ChangeId, Finding, Forecast, Outlook, Priority, Running, Verdict
+from gate.model import Change, ChangeId, Finding, Forecast, Outlook, Running, Verdict
 from gate.view import Known, Proposal, Standing, View
 
 START_CHANCE = 0.1  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
@@ -37,7 +37,7 @@ GOES_ON = 1.0  # what runs on a past that nobody asks for now is worth as much a
 HELD_WORTH = 1e-6  # times the usual: a draft is tested when nobody else wants the worker
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 MOST_WORTH = 0.5  # of any run, on the core's scale, where verdicts' own runs are worth 1
-LOOKS_PER_RUN = 16  # how often, while a run of a change would last, it is asked anew whether overtaking pays
+LOOKS_PER_RUN = 8  # how often, while a run of a change would last, it is asked anew whether overtaking pays
 
 _DEFAULT = Forecast()
 _NOTHING = Finding()
@@ -258,7 +258,7 @@ class _Board:
         under test already stays ahead of it, and it overtakes by covering every outcome."""
         places = view.snapshot.places
         is_closed, is_red = view.snapshot.closed is not None, bool(view.red_on_trunk)
-        is_hurried = any(change.priority.rank < Priority.NORMAL.rank for change in view.queue)
+        is_hurried = view.is_hurried
         is_plain = not (is_closed or is_red or is_hurried or view.is_stacked)
         if is_plain and self._ordered_for is view.queue:
             return self._ordered_as

@@ -11,7 +11,10 @@ from gate.model import Assumption, Candidate, Change, ChangeId, Need, Trials
 
 
 class TrialBook:
-    """The needs of candidates by their last change and the assumption that they make. Forgets what a landing belies."""
+    """The needs of candidates by their last change and the assumption that they make. Forgets what a landing belies.
+
+    The mapping of a change is never altered: another takes its place, so whoever has it need not look into it again.
+    """
 
     def __init__(self) -> None:
         self._trials: dict[ChangeId, dict[Assumption, tuple[Need, ...]]] = {}
@@ -28,11 +31,11 @@ class TrialBook:
         touched = frozenset[str]().union(*(change.touches for change in tested))
         change = candidate.entries[-1][0]
         own = tuple(need for need in needs if need.check.name in touched or not is_green(need.key))
-        self._trials.setdefault(change, {})[candidate.assumption] = own
+        self._trials[change] = {**self._trials.get(change, {}), candidate.assumption: own}
 
     def drop(self, candidate: Candidate) -> None:
         """A candidate turned out not to merge, though nothing that landed told of it."""
-        self._trials.get(candidate.entries[-1][0], {}).pop(candidate.assumption, None)
+        self._leave_out(candidate.entries[-1][0], lambda assumption: assumption == candidate.assumption)
 
     def move(self, landed: Iterable[Change], waiting: Mapping[ChangeId, Change]) -> None:
         """These changes have landed: what assumed them lasts; what did not, and meddles with them, is forgotten.
@@ -61,7 +64,10 @@ class TrialBook:
             self._trials.clear()
             return
         self._trials.pop(change, None)
-        for assumed in self._trials.values():
-            for ahead, together in [*assumed]:
-                if change in ahead:
-                    del assumed[ahead, together]
+        for id_ in self._trials:
+            self._leave_out(id_, lambda assumption: change in assumption[0])
+
+    def _leave_out(self, change: ChangeId, is_old: Callable[[Assumption], bool]) -> None:
+        assumed = self._trials.get(change, {})
+        if any(map(is_old, assumed)):
+            self._trials[change] = {assumption: needs for assumption, needs in assumed.items() if not is_old(assumption)}

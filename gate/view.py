@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from typing import Any
 
 from ci.model import CheckName, InputKey, Result
 from gate.model import (
@@ -15,6 +16,7 @@ from gate.model import (
     Evidence,
     Merged,
     Need,
+    Priority,
     Reason,
     Running,
     Snapshot,
@@ -125,16 +127,18 @@ class View:
         self.queue: tuple[Change, ...]
         self.waiting: dict[ChangeId, Change]
         self.is_stacked: bool  # some changes depend on others
+        self.is_hurried: bool  # some have more than the usual priority
         self.questionable: tuple[Change, ...]  # the only ones that may be refused without any run
         self._tangled: frozenset[ChangeId]
         if before is not None and before.snapshot.changes == snapshot.changes:
             self.queue, self.waiting, self.is_stacked = before.queue, before.waiting, before.is_stacked
-            self.questionable = before.questionable
+            self.questionable, self.is_hurried = before.questionable, before.is_hurried
             self._tangled = before._tangled
         else:
             self.queue = tuple(_in_order(snapshot.changes))
             self.waiting = {change.id: change for change in self.queue}
             self.is_stacked = any(change.depends for change in self.queue)
+            self.is_hurried = any(change.priority.rank < Priority.NORMAL.rank for change in self.queue)
             self.questionable = tuple([change for change in self.queue if change.depends or change.broken])
             self._tangled = self._find_tangled()
         self.running = {run.key: run for run in snapshot.running}
@@ -287,6 +291,7 @@ class Known:
     ahead: the others, as entries in landing order. needs: what has to be green for the change; None: nobody has merged it
     yet, or it does not merge. is_trial: the needs are those in which the change itself has a part, and there may be others.
     runs: those under way for what is open. alters_at: when time alone makes this old. is_current: it is not old yet.
+    explored: what the core has made of it, for the core.
     """
 
     __slots__ = (
@@ -295,6 +300,7 @@ class Known:
         "assessment",
         "assumption",
         "change",
+        "explored",
         "is_current",
         "is_trial",
         "needs",
@@ -326,6 +332,7 @@ class Known:
         self.runs: tuple[Running, ...] = tuple([running[need.key] for need in assessment.open if need.key in running])
         self.alters_at = NEVER if needs is None else _alters_at(needs, assessment, view.snapshot.evidence)
         self.is_current = True
+        self.explored: tuple[Any, ...] = ()
 
 
 def _alters_at(needs: Iterable[Need], assessment: Assessment, evidence: Mapping[InputKey, Evidence]) -> float:

@@ -130,6 +130,7 @@ class World:
         self._changes: tuple[Change, ...] = ()
         self._running: dict[RunId, tuple[Running, Run]] = {}
         self._running_keys: set[InputKey] = set()
+        self._running_told: tuple[Running, ...] | None = None  # as in the last snapshot; None: others run now
         self._ends: list[tuple[float, int, RunId]] = []
         self._attempts: dict[InputKey, int] = {}
         self._places: dict[ChangeId, int] = {}
@@ -212,6 +213,7 @@ class World:
     def _finish(self, id_: RunId) -> None:
         _, run = self._running.pop(id_)
         self._running_keys.remove(run.key)
+        self._running_told = None
         run.ended_at = self._now
         failed = self._contents.failures(run.key, run.attempt, run.started_at, self._now, run.tests)
         outcome = Outcome.RED if failed else Outcome.GREEN
@@ -272,7 +274,7 @@ class World:
             merges=self._merges,
             trials=self._trials,
             evidence=self._evidence,
-            running=tuple(running for running, _ in self._running.values()),
+            running=self._running_now(),
             workers=self._workload.workers,
             outlook=self._foresight.outlook(),
             places=self._places,
@@ -282,6 +284,11 @@ class World:
             max_false_refusals=self._workload.max_false_refusals,
             batch=self._workload.batch,
         )
+
+    def _running_now(self) -> tuple[Running, ...]:
+        if self._running_told is None:
+            self._running_told = tuple([running for running, _ in self._running.values()])
+        return self._running_told
 
     def _merge(self, candidate: Candidate) -> MergeOutcome | None:
         if candidate.base != self._trunk:
@@ -334,11 +341,13 @@ class World:
         self._foresight.start(id_, start.check.name, changes, self._now)
         self._running[id_] = (Running(id_, start.check.name, start.key, self._now, changes), run)
         self._running_keys.add(start.key)
+        self._running_told = None
         heapq.heappush(self._ends, (ends_at, len(self.history.runs), id_))
 
     def _cancel(self, id_: RunId) -> None:
         _, run = self._running.pop(id_)
         self._running_keys.remove(run.key)
+        self._running_told = None
         self._findings.end(id_, None)
         self._foresight.finish(id_, None, self._now)
         run.ended_at = self._now
@@ -459,9 +468,6 @@ class _TrialsOf(Mapping[Assumption, tuple[Need, ...]]):
     def __len__(self) -> int:
         return len(self._made)
 
-    def forget(self) -> None:
-        self._made.clear()
-
 
 class _Trials(dict[ChangeId, Mapping[Assumption, tuple[Need, ...]]]):
     """The trials of every waiting change."""
@@ -478,6 +484,5 @@ class _Trials(dict[ChangeId, Mapping[Assumption, tuple[Need, ...]]]):
 
     def forget(self, changes: Iterable[ChangeId]) -> None:
         for change in changes:
-            found = self.get(change)
-            if isinstance(found, _TrialsOf):
-                found.forget()
+            if change in self:
+                self.add(change)
