@@ -21,12 +21,15 @@ from ci.model import CheckName, RunId
 from gate.known import Knowledge
 from gate.meddling import Meddling, positions
 from gate.model import Change, ChangeId, Finding, Forecast, Outlook, Running, Verdict
-from gate.view import Known, Proposal, Standing, View
+from gate.view import NEVER, Known, Proposal, Standing, View
 
 START_CHANCE = 0.1  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
 KEEP_CHANCE = 0.03  # what runs already goes on down to this chance, where there is room
 COVER_AT_MOST = 3  # undecided changes that one may overtake: every one more doubles the runs that this takes
-COVER_GAIN = 0.1  # of a run's duration: overtaking that brings a landing forward by less is not worth a run
+COVER_GAIN = 0.3  # of a run's duration: overtaking that brings a landing forward by less is not worth a run
+BLOCKS = 8  # so many behind a change that meddle with it make its verdict worth more than its landing
+BLOCKER_PATH = 0.4  # its runs for that are begun when those ahead that it does not overtake will go so with this chance
+OTHER_CHANCE = 0.2  # a less likely past is not started below this chance
 USUAL_S = 300.0  # a run, as long as nothing is known of its check
 PATIENCE_S = 3600.0  # who has waited this long comes before all who have not, see docs/planner.md
 STARVING_WORTH = 1000.0  # times the usual
@@ -118,6 +121,8 @@ class _Member:
     parts: Parts = ()
     accuses: tuple[int, float] | None = None  # since its batch was red: a position, and the chance that this one is to blame
     ends_line: bool = False  # those before it in its line are none of the business of those after it
+    blocks: bool = False  # so many wait behind it that its verdict is worth more than its landing
+    foreseen_until: float = NEVER  # when it has to be thought of again when it will be decided
     main: "Choice | None" = None
     alternates: tuple["Choice", ...] = ()
     alternates_until: float = 0.0  # when they have to be thought of again
@@ -126,8 +131,8 @@ class _Member:
     goes_on: tuple["Choice", ...] = ()  # runs on pasts that may still come true
     loose: tuple["Choice", ...] = ()  # those of them that are not among the alternates
 
-    def lands_at(self, now: float) -> float:
-        """When it and all that it is assumed to be on top of are decided."""
+    def decided_at(self, now: float) -> float:
+        """When it and all ahead of it are likely to be."""
         return max(self.ends_at, now + self.rest_s)
 
 
@@ -217,6 +222,9 @@ class _Board:
         for id_ in altered:
             if self._meddling.knows(id_):
                 dirty |= self._meddling.bit(id_)
+        for member in self._order:
+            if member.foreseen_until <= view.now:
+                dirty |= member.bit
         self._look_at(dirty)
         for line in self._stale_lines:
             self._fund_line(self._lines.get(line, []))
@@ -237,8 +245,9 @@ class _Board:
             gone, known = (), self._members
         elif not gone and len(ordered) == len(self._order):
             return 0
-        dirty = 0
+        dirty = company = 0
         for change in gone:
+            company |= meddling.ahead(change.id)
             dirty |= self._remove(meddling.position(change.id), meddling.behind(change.id))
         known += [None] * (meddling.position(ordered[-1].id) + 1 - len(known) if ordered else 0)
         self._order = []
@@ -248,9 +257,16 @@ class _Board:
             if member is None:
                 member = known[at] = _Member(change, at, 1 << at)
                 dirty |= member.bit
+                company |= meddling.ahead(change.id)
                 if not self._per_change:
                     self._lines.setdefault(_line_of(change), []).append(member)
             self._order.append(member)
+        for at in positions(company & meddling.present):
+            member = self._member(at)
+            blocks = meddling.behind(member.change.id).bit_count() >= BLOCKS
+            if blocks is not member.blocks:
+                member.blocks = blocks
+                dirty |= member.bit
         return dirty & meddling.present
 
     def _ordered(self, view: View) -> tuple[Change, ...]:
@@ -411,6 +427,8 @@ class _Board:
         member.known = member.main = None
         member.parts = ()
         member.alternates_until = 0.0
+        member.foreseen_until = NEVER
+        member.goes_on = ()
         member.settles = member.ends_line = False
         member.is_plain = True
         self._stand(member)
@@ -497,17 +515,11 @@ class _Board:
         member.lands = self._chance_to_land(member)
         member.goes_on = tuple(self._under_way(member))
         if member.path == 0.0:
-            member.state, member.ends_at, member.rest_s = _State.FAR, float("inf"), 0.0
+            member.state, member.parts = _State.FAR, ((self._usual_s(change), None),)
+            self._foresee(member)
             return
         self._learn(member, self._ask(member.assumed, change))
-        ends_at, rest_s = 0.0, 0.0
-        for takes, began in member.parts:
-            ends_at = max(ends_at, 0.0 if began is None else began + takes)
-            rest_s = max(rest_s, takes if began is None else takes * 0.1)
-        for at in positions(member.assumed & self.undecided):
-            other = self._member(at)
-            ends_at, rest_s = max(ends_at, other.ends_at), max(rest_s, other.rest_s)
-        member.ends_at, member.rest_s = ends_at, rest_s
+        self._foresee(member)
         member.settles = self._is_closed(member)
         match member.state:
             case _State.GREEN:
@@ -524,6 +536,32 @@ class _Board:
             self._fund(member, member.path, 1.0)
         elif not change.touches:  # whatever it has to see run is asked for by others
             self._fund(member, 0.0, 0.0, worth=0.0)
+
+    def _foresee(self, member: _Member) -> None:
+        """When its own run ends and all ahead of it that it meddles with are decided. Of one that blocks many, all but so
+        many as it may overtake are enough, once the runs for that have ended."""
+        ends_at = rest_s = 0.0
+        for takes, began in member.parts:
+            ends_at = max(ends_at, 0.0 if began is None else began + takes)
+            rest_s = max(rest_s, takes if began is None else takes * 0.1)
+        ahead = [self._member(at) for at in positions(member.direct & self.undecided)]
+        last = max([ends_at, *(other.ends_at for other in ahead)]), max([rest_s, *(other.rest_s for other in ahead)])
+        if member.blocks and len(ahead) > COVER_AT_MOST:
+            usual_s = self._usual_s(member.change)
+            moment = self._moment(usual_s)
+            member.foreseen_until = moment + _pace_s(usual_s)
+            ahead.sort(key=lambda other: (other.decided_at(moment), other.at))
+            begun_at = self._begun_cover(member)[1]
+            covered = (begun_at + usual_s, usual_s * 0.1) if begun_at else (0.0, usual_s)
+            fourth = ahead[-1 - COVER_AT_MOST]
+            sooner = max(covered[0], fourth.ends_at), max(covered[1], fourth.rest_s)
+            last = min(last, sooner, key=lambda one: (max(one[0], moment + one[1]), one))
+        member.ends_at, member.rest_s = last
+
+    def _moment(self, usual_s: float) -> float:
+        """Now, but for the time within which nothing is looked at again that only time alters."""
+        pace_s = _pace_s(usual_s)
+        return floor(self._view.now / pace_s) * pace_s
 
     def _learn(self, member: _Member, known: Known) -> None:
         member.known = known
@@ -839,22 +877,21 @@ class _Board:
 
     def _emit(self, view: View) -> list[Proposal]:
         workers, free = view.snapshot.workers, view.snapshot.workers - len(view.snapshot.running)
-        members = [member for member in self._order if member.main is not None]
-        found: list[Proposal] = [member.main for member in members if member.main is not None]
+        found: list[Proposal] = [member.main for member in self._order if member.main is not None]
         for member in self._held:
             if member.known is not None:
                 self._fund(member, 1.0, HELD_WORTH)
                 assert member.main is not None
                 found.append(member.main)
         if free <= 0:
-            for member in members:
+            for member in self._order:
                 found += member.goes_on
             return found
         unbuilt = sum([choice.may_start and choice.known is not None and choice.known.needs is None for choice in found])
         room = workers - unbuilt
         others: list[Choice] = []
-        for member in members:
-            if member.direct & self.undecided and member.alternates_until <= view.now:
+        for member in self._order:
+            if member.alternates_until <= view.now:
                 self._think_of_others(member)
             others += member.alternates
         if len(others) > room:
@@ -864,22 +901,24 @@ class _Board:
             )
             asked = set(others)
             found += others
-            for member in members:
+            for member in self._order:
                 found += [choice for choice in member.goes_on if not _is_among(choice, member.alternates, asked)]
             return found
         found += others
-        for member in members:
+        for member in self._order:
             found += member.loose
         return found
 
     def _think_of_others(self, member: _Member) -> None:
         usual_s = self._usual_s(member.change)
-        pace_s = 2.0 ** floor(log2(max(1.0, usual_s / LOOKS_PER_RUN)))
-        moment = floor(self._view.now / pace_s) * pace_s
-        member.alternates_until = moment + pace_s
-        is_answered = member.settles and member.state >= _State.GREEN
-        if member.state is _State.OUT or is_answered:
+        moment = self._moment(usual_s)
+        member.alternates_until = moment + _pace_s(usual_s)
+        is_answered = member.settles and member.state in (_State.GREEN, _State.RED)
+        is_far = member.state is _State.FAR and not member.blocks
+        if member.state is _State.OUT or is_answered or is_far or not member.direct & self.undecided:
             member.alternates, member.thought_of = (), None
+            if not member.direct & self.undecided:
+                member.alternates_until = NEVER
         else:
             others = [self._member(at) for at in positions(member.direct & self.undecided)]
             rests_on = (
@@ -887,6 +926,7 @@ class _Board:
                 member.assumed,
                 member.path,
                 member.state,
+                member.blocks,
                 [(other.at, other.lands, other.ends_at, other.rest_s) for other in others],
                 [self._suspicion(other.at, member.at) for other in others] if self._accused else None,
                 member.forecast,
@@ -915,10 +955,14 @@ class _Board:
             if bit not in fixed and not self._suspicion(bit.bit_length() - 1, member.at)
         )
         found: dict[int, float] = {}
-        for cost, bits in _best_turns([cost for cost, _ in turns], [bit for _, bit in turns], member.path):
-            found[member.assumed ^ bits] = member.path * cost
-        for assumed, chance in self._covering(member, undecided, fixed, usual_s, moment):
-            if assumed != member.assumed:
+        # Just in time: before those ahead are about to be decided nothing can land by it, and it may still turn out useless.
+        decided_at = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in undecided)
+        if decided_at <= moment + usual_s and not (member.blocks and len(undecided) > COVER_AT_MOST):
+            for cost, bits in _best_turns([cost for cost, _ in turns], [bit for _, bit in turns], member.path):
+                found[member.assumed ^ bits] = member.path * cost
+        covers = self._blocker_covering if member.blocks else self._covering
+        for assumed, chance in covers(member, undecided, fixed, usual_s, moment):
+            if assumed != member.assumed or member.state is _State.FAR:
                 found[assumed] = max(chance, found.get(assumed, 0.0))
         fine = (member.forecast or _DEFAULT).chance
         for chance, assumed in sorted(((chance, assumed) for assumed, chance in found.items()), reverse=True):
@@ -926,7 +970,7 @@ class _Board:
                 return
             known = self._ask(assumed, member.change)
             state, parts = self._state_of(known)
-            if state is _State.RUNNING or (state is _State.UNKNOWN and chance >= START_CHANCE):
+            if state is _State.RUNNING or (state is _State.UNKNOWN and chance >= OTHER_CHANCE):
                 gain = chance * fine * (STICKS if state is _State.RUNNING else 1.0)
                 yield self._beside(member, known, assumed, parts, gain)
 
@@ -942,7 +986,7 @@ class _Board:
         could end, and for each the chance that it is needed, less where little time is gained."""
         soonest = moment + (0.0 if member.state is _State.GREEN else usual_s * 0.1)
         late = [
-            bit for bit in undecided if bit not in fixed and self._member(bit.bit_length() - 1).lands_at(moment) > soonest
+            bit for bit in undecided if bit not in fixed and self._member(bit.bit_length() - 1).decided_at(moment) > soonest
         ]
         if not late or len(late) > COVER_AT_MOST:
             return
@@ -953,21 +997,88 @@ class _Board:
         if path < START_CHANCE:
             return
         shared = member.assumed & ~sum(late)
-        ends_at, missing = max([moment, *(other.lands_at(moment) for other in early)]), 0
+        ends_at, missing = max([moment, *(other.decided_at(moment) for other in early)]), 0
         pasts: list[int] = []
+        begun = False
         for some in _subsets(late):
             state, parts = self._state_of(self._ask(shared | some, member.change))
             if state in (_State.RED, _State.OUT):
                 return
             ends_at = max(ends_at, moment + longest_s(parts, moment))
             missing += state is _State.UNKNOWN
+            begun = begun or (state is _State.RUNNING and shared | some != member.assumed)
             if state is not _State.GREEN:
                 pasts.append(shared | some)
-        gain_s = max(self._member(bit.bit_length() - 1).lands_at(moment) for bit in late) - ends_at
-        if gain_s < COVER_GAIN * usual_s:
+        gain_s = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in late) - ends_at
+        if gain_s < 0:
             return
+        if missing or not begun:
+            # Where one of them does other than expected, all of a run is saved.
+            surprise = 1.0
+            for bit in late:
+                lands = self._member(bit.bit_length() - 1).lands
+                surprise *= max(lands, 1.0 - lands)
+            gain_s += (1.0 - surprise) * usual_s
+            if gain_s < COVER_GAIN * usual_s:
+                return
         chance = path * min(1.0, gain_s / usual_s) / max(1, missing)
         yield from ((past, chance) for past in pasts)
+
+    def _blocker_covering(
+        self, member: _Member, undecided: list[int], fixed: set[int], usual_s: float, moment: float
+    ) -> Iterator[tuple[int, float]]:
+        """The same for one behind which many wait: red with all of these pasts settles it, too, and is worth as much to
+        them. It overtakes those that will be decided last, once the others are as good as decided."""
+        if any(bit in fixed for bit in undecided):
+            return
+        late, _ = self._begun_cover(member)
+        if not late:
+            others = sorted(map(self._member, positions(sum(undecided))), key=lambda one: (-one.decided_at(moment), one.at))
+            if len(others) > COVER_AT_MOST and others[COVER_AT_MOST].decided_at(moment) > moment + usual_s:
+                return
+            late = [other.bit for other in others[:COVER_AT_MOST]]
+        path, shared = 1.0, member.direct & self.ready
+        ends_at = moment
+        for bit in undecided:
+            other = self._member(bit.bit_length() - 1)
+            if bit in late:
+                continue
+            path *= max(other.lands, 1.0 - other.lands)
+            shared |= other.bit if other.lands >= 0.5 else 0
+            ends_at = max(ends_at, other.decided_at(moment))
+        pasts: list[int] = []
+        states: list[_State] = []
+        for some in _subsets(late):
+            state, parts = self._state_of(self._ask(shared | some, member.change))
+            states.append(state)
+            ends_at = max(ends_at, moment + longest_s(parts, moment))
+            if state in (_State.UNKNOWN, _State.RUNNING):
+                pasts.append(shared | some)
+        if _State.OUT in states or (_State.GREEN in states and _State.RED in states):
+            return
+        if path < (START_CHANCE if _State.RUNNING in states else BLOCKER_PATH):
+            return
+        gain_s = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in late) - ends_at
+        if gain_s >= COVER_GAIN * usual_s or _State.RUNNING in states:
+            chance = path * max(COVER_GAIN, gain_s / usual_s) * (1 + BLOCKS) / max(1, states.count(_State.UNKNOWN))
+            yield from ((past, min(1.0, chance)) for past in pasts)
+
+    def _begun_cover(self, member: _Member) -> tuple[list[int], float]:
+        """In whose outcomes the pasts of it differ of which runs are under way that began together, and when they did; none
+        and 0 where it overtakes nobody yet."""
+        begun: dict[float, list[int]] = {}
+        for run in self._runs_of.get(member.change.id, ()):
+            ahead = [change for change in run.changes[:-1] if change in self._view.waiting]
+            if all(map(self._meddling.knows, ahead)):
+                begun.setdefault(run.started_at, []).append(sum(map(self._meddling.bit, ahead)))
+        if not begun:
+            return [], 0.0
+        began_at = max(begun, key=lambda at: (len(begun[at]), at))
+        some = every = begun[began_at][0]
+        for past in begun[began_at]:
+            some, every = some | past, every & past
+        late = [1 << at for at in positions(some & ~every & member.direct & self.undecided)]
+        return (late, began_at) if 0 < len(late) <= COVER_AT_MOST else ([], 0.0)
 
     def _under_way(self, member: _Member) -> Iterator[Choice]:
         """What runs may go on where nothing else wants its worker, as long as what it assumes may still come true."""
@@ -990,6 +1101,11 @@ class _Board:
 
 def _is_among(choice: Choice, alternates: Sequence[Choice], asked: set[Choice]) -> bool:
     return any(other.assumed == choice.assumed and other in asked for other in alternates)
+
+
+def _pace_s(usual_s: float) -> float:
+    """How long a thought of the future of a change holds whose runs usually take so long."""
+    return float(2.0 ** floor(log2(max(1.0, usual_s / LOOKS_PER_RUN))))
 
 
 def _line_of(change: Change) -> Line:
