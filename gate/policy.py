@@ -959,7 +959,8 @@ class _Board:
         decided_at = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in undecided)
         if decided_at <= moment + usual_s and not (member.blocks and len(undecided) > COVER_AT_MOST):
             for cost, bits in _best_turns([cost for cost, _ in turns], [bit for _, bit in turns], member.path):
-                found[member.assumed ^ bits] = member.path * cost
+                if member.path * cost >= OTHER_CHANCE:
+                    found[member.assumed ^ bits] = member.path * cost
         covers = self._blocker_covering if member.blocks else self._covering
         for assumed, chance in covers(member, undecided, fixed, usual_s, moment):
             if assumed != member.assumed or member.state is _State.FAR:
@@ -970,7 +971,7 @@ class _Board:
                 return
             known = self._ask(assumed, member.change)
             state, parts = self._state_of(known)
-            if state is _State.RUNNING or (state is _State.UNKNOWN and chance >= OTHER_CHANCE):
+            if state is _State.RUNNING or (state is _State.UNKNOWN and chance >= START_CHANCE):
                 gain = chance * fine * (STICKS if state is _State.RUNNING else 1.0)
                 yield self._beside(member, known, assumed, parts, gain)
 
