@@ -474,8 +474,8 @@ class Outlook:
     durations: seconds of a run of a check. flakes: the chance that a run of a check is red though nothing is wrong.
     steady: checks that nobody has ever seen so.
     clash: the chance that two changes which meddle with each other break together, though each is fine by itself.
-    after_fine, after_bad: how many times likelier a change is to break something than its forecast says, where the one
-        submitted before it broke nothing, or something: bad changes come in streaks.
+    after_fine, after_bad: added to the log odds that a change is fine, where the one submitted before it broke nothing, or
+        something: bad changes come in streaks.
     """
 
     forecasts: Mapping[ChangeId, Forecast] = field(default_factory=dict)
@@ -483,8 +483,8 @@ class Outlook:
     flakes: Mapping[CheckName, float] = field(default_factory=dict)
     clash: float = 0.03
     steady: Collection[CheckName] = frozenset()
-    after_fine: float = 1.0
-    after_bad: float = 1.0
+    after_fine: float = 0.0
+    after_bad: float = 0.0
 
 
 Trials = Mapping[ChangeId, Mapping[Assumption, tuple[Need, ...]]]

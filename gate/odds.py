@@ -86,8 +86,7 @@ class Traits:
     is_green_here: bool | None = None
 
 
-STREAK_PRIOR = 3.0  # bad changes expected, as much as which the belief weighs that they do not come in streaks
-STREAK_MEMORY = 200.0  # neighbours
+STREAK_DRIFT = 3e-3  # as DRIFT, for the weights of the verdict before: a streak is over before a team has altered
 MOST_FATES = 1_000  # changes whose verdict is remembered for the sake of their neighbours
 
 
@@ -143,7 +142,7 @@ class Odds:
         for change in changes:
             if change.id not in self._forecasts:
                 self.note_change(change)
-        after_fine, after_bad = self._streaks.after(False), self._streaks.after(True)
+        after_fine, after_bad = self._streaks.after(is_bad=False), self._streaks.after(is_bad=True)
         was = self._outlook
         if (was.clash, was.after_fine, was.after_bad) != (self._clash.mean, after_fine, after_bad):
             self._outlook = replace(was, clash=self._clash.mean, after_fine=after_fine, after_bad=after_bad)
@@ -312,7 +311,7 @@ class Odds:
 
     def _learn_fate(self, change: ChangeId, *, is_bad: bool) -> None:
         forecast = self._forecasts.get(change)
-        self._streaks.learn(change, is_bad, 1.0 - (CHANCE if forecast is None else forecast.chance))
+        self._streaks.learn(change, is_bad, CHANCE if forecast is None else forecast.chance)
 
     def _learn_given_up(self, story: "_Story") -> None:
         """Replaced or taken back. Where a check was red for it with nothing undecided ahead, that is why."""
@@ -500,29 +499,6 @@ class _Excess:
         self._expected = self._expected * kept + expected
 
 
-class _Streaks:
-    """How much likelier than foreseen a change is bad after one that was, and after one that was not."""
-
-    __slots__ = ("_fates", "_known")
-
-    def __init__(self) -> None:
-        self._fates: dict[ChangeId, tuple[bool, float]] = {}  # whether it was bad, and how likely that was
-        self._known = {False: _Excess(STREAK_PRIOR, STREAK_MEMORY), True: _Excess(STREAK_PRIOR / 3, STREAK_MEMORY)}
-
-    def after(self, is_bad: bool) -> float:
-        return exp(self._known[is_bad].degree)
-
-    def learn(self, change: ChangeId, is_bad: bool, expected: float) -> None:
-        if change in self._fates:
-            return  # tried again, and decided again
-        self._fates[change] = (is_bad, expected)
-        _drop_oldest(self._fates, MOST_FATES)
-        for before, after in ((ChangeId(change - 1), change), (change, ChangeId(change + 1))):
-            if before in self._fates and after in self._fates:
-                bad, foreseen = self._fates[after]
-                self._known[self._fates[before][0]].add(float(bad), foreseen)
-
-
 # Mean and standard deviation of each weight on the first day.
 PRIORS = (
     (log(CHANCE / (1 - CHANCE)), 0.7),  # of a change like any other
@@ -537,6 +513,9 @@ PRIORS = (
 )
 AUTHOR, LATE = 5, 8  # their places
 
+# The same of what is added to the log odds of a change after one that was fine, and after one that was bad.
+STREAK_PRIORS = {False: (0.0, 1.0), True: (-2.0, 2.0)}
+
 
 class _Regression:
     """Logistic regression by assumed density filtering: each weight has a mean and a variance, and each verdict moves them.
@@ -545,23 +524,28 @@ class _Regression:
     chance integrates over what is not known of the weights (MacKay, 1992).
     """
 
-    def __init__(self) -> None:
-        self._means = [mean for mean, _ in PRIORS]
-        self._variances = [deviation**2 for _, deviation in PRIORS]
+    def __init__(self, priors: Sequence[tuple[float, float]] = PRIORS, drift: float = DRIFT) -> None:
+        self._means = [mean for mean, _ in priors]
+        self._variances = [deviation**2 for _, deviation in priors]
+        self._drift = drift
 
     def chance(self, features: Sequence[float]) -> float:
         total, spread = self._sum(features)
         return _logistic(total / sqrt(1 + pi * spread / 8))
 
-    def learn(self, features: Sequence[float], fine: float) -> None:
+    def log_odds(self, features: Sequence[float]) -> float:
+        return self._sum(features)[0]
+
+    def learn(self, features: Sequence[float], fine: float, known: float = 0.0) -> None:
+        """known: log odds from elsewhere, to which these weights only add."""
         total, spread = self._sum(features)
-        chance = _logistic(total)
+        chance = _logistic(known + total)
         curve = chance * (1 - chance)
         error = (fine - chance) / (1 + curve * spread)
         for place, value in enumerate(features):
             variance = self._variances[place]
             self._means[place] += variance * value * error
-            self._variances[place] = variance / (1 + curve * value * value * variance) + DRIFT
+            self._variances[place] = variance / (1 + curve * value * value * variance) + self._drift
 
     def _sum(self, features: Sequence[float]) -> tuple[float, float]:
         total = spread = 0.0
@@ -569,6 +553,30 @@ class _Regression:
             total += mean * value
             spread += variance * value * value
         return total, spread
+
+
+class _Streaks:
+    """What the verdict of the change before adds to the log odds of a change: a Markov chain of two states, fine and bad,
+    whose transitions move with the forecast of each change."""
+
+    __slots__ = ("_after", "_fates")
+
+    def __init__(self) -> None:
+        self._fates: dict[ChangeId, tuple[bool, float]] = {}  # whether it was bad, and the chance that it would be fine
+        self._after = {is_bad: _Regression([prior], STREAK_DRIFT) for is_bad, prior in STREAK_PRIORS.items()}
+
+    def after(self, *, is_bad: bool) -> float:
+        return self._after[is_bad].log_odds((1.0,))
+
+    def learn(self, change: ChangeId, is_bad: bool, chance: float) -> None:
+        if change in self._fates:
+            return  # tried again, and decided again
+        self._fates[change] = (is_bad, chance)
+        _drop_oldest(self._fates, MOST_FATES)
+        for before, after in ((ChangeId(change - 1), change), (change, ChangeId(change + 1))):
+            if before in self._fates and after in self._fates:
+                was_bad, foreseen = self._fates[after]
+                self._after[self._fates[before][0]].learn((1.0,), float(not was_bad), log(foreseen / (1.0 - foreseen)))
 
 
 def _traits(change: Change, lines: int | None = None, is_green_here: bool | None = None) -> Traits:

@@ -11,7 +11,7 @@ those behind them. What is proposed follows from the snapshot alone: a new board
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush, nlargest
 from itertools import pairwise
@@ -26,10 +26,10 @@ from gate.view import NEVER, Known, Proposal, Standing, View
 START_CHANCE = 0.1  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
 KEEP_CHANCE = 0.03  # what runs already goes on down to this chance, where there is room
 COVER_AT_MOST = 3  # undecided changes that one may overtake: every one more doubles the runs that this takes
-COVER_GAIN = 0.3  # of a run's duration: overtaking that brings a landing forward by less is not worth a run
+COVER_GAIN = 0.4  # of a run's duration: overtaking that brings a landing forward by less is not worth a run
 BLOCKS = 8  # so many behind a change that meddle with it make its verdict worth more than its landing
 BLOCKER_PATH = 0.4  # its runs for that are begun when those ahead that it does not overtake will go so with this chance
-OTHER_CHANCE = 0.2  # a less likely past is not started below this chance
+OTHER_CHANCE = 0.3  # a run on a less likely past, or one of those to overtake with, is not started below this
 USUAL_S = 300.0  # a run, as long as nothing is known of its check
 PATIENCE_S = 3600.0  # who has waited this long comes before all who have not, see docs/planner.md
 STARVING_WORTH = 1000.0  # times the usual
@@ -111,6 +111,7 @@ class _Member:
     path: float = 0.0
     state: _State = _State.UNKNOWN
     status: _Status = _Status.ABSENT
+    chance: float = 0.0  # that it is fine by itself
     lands: float = 0.0
     ends_at: float = 0.0
     rest_s: float = 0.0
@@ -146,6 +147,7 @@ class Choice(Proposal):
     starts: bool = True
     oldest: Change | None = None  # of those that the run tests, the one that has waited longest
     assumed: int = 0
+    heirs: list["Choice"] = field(default_factory=list)  # that can land only after what this decides
     is_main: bool = False  # on the likeliest past: the change is judged by it
 
     @property
@@ -165,7 +167,7 @@ class Choice(Proposal):
         worth = min(MOST_WORTH, weight * self.gain / max(1.0, left_s(self.parts, now)))
         if self.oldest is not None and self.oldest is not self.change:
             worth = max(worth, min(MOST_WORTH, worth * self.board.weight(self.oldest, now) / weight))
-        return worth
+        return max([worth, *[heir.worth_at(now) for heir in self.heirs]]) if self.heirs else worth
 
 
 def left_s(parts: Parts, now: float) -> float:
@@ -225,7 +227,7 @@ class _Board:
         for member in self._order:
             if member.foreseen_until <= view.now:
                 dirty |= member.bit
-        self._look_at(dirty)
+        self._look_at(dirty & self._meddling.present)
         for line in self._stale_lines:
             self._fund_line(self._lines.get(line, []))
         self._held = [self._look_at_held(change) for change in view.queue if change.holds and self._takes_part(change)]
@@ -358,7 +360,7 @@ class _Board:
             if forecast is not member.forecast and forecast != member.forecast:
                 dirty |= member.bit
             member.forecast = forecast
-        if outlook.after_fine != 1.0 or outlook.after_bad != 1.0:
+        if outlook.after_fine != 0.0 or outlook.after_bad != 0.0:
             for member in self._order:
                 before = view.snapshot.decided.get(ChangeId(member.change.id - 1))
                 if before is not member.was_before:
@@ -382,7 +384,9 @@ class _Board:
             if not self._per_change:
                 self._stale_lines.add(_line_of(member.change))
             if self._public(member) != before:
-                dirty |= self._meddling.behind(member.change.id) | self._also_reads.get(member.at, 0)
+                dirty |= (
+                    self._meddling.behind(member.change.id) | self._also_reads.get(member.at, 0) & self._meddling.present
+                )
             if accused != member.accuses:
                 dirty |= self._who_heard(accused, member.at) | self._who_heard(member.accuses, member.at)
 
@@ -390,6 +394,7 @@ class _Board:
         """What those behind it rest on, who do not rest on what it rests on itself."""
         return (
             member.status,
+            member.chance,
             member.lands,
             member.direct & self.undecided,
             member.stands_on & self.undecided,
@@ -404,7 +409,7 @@ class _Board:
         suspect = self._members[accuses[0]] if accuses is not None else None
         if suspect is None:
             return 0
-        readers = self._meddling.behind(suspect.change.id) | self._also_reads.get(suspect.at, 0)
+        readers = self._meddling.behind(suspect.change.id) | self._also_reads.get(suspect.at, 0) & self._meddling.present
         return readers >> (accuser + 1) << (accuser + 1)
 
     def _look_at_held(self, change: Change) -> _Member:
@@ -570,7 +575,7 @@ class _Board:
     def _chance_to_land(self, member: _Member) -> float:
         """That it is fine, and breaks nothing with those ahead that land; by Bayes' rule after each red run of it."""
         clash = self._outlook.clash
-        chance = self._chance(member)
+        chance = member.chance = self._chance(member)
         found = member.finding or _NOTHING
         if found.green:
             touches = member.change.touches
@@ -602,10 +607,20 @@ class _Board:
         return 1.0 if self._view.snapshot.decided.get(change) is Verdict.LANDED else 0.0
 
     def _chance(self, member: _Member) -> float:
-        """That it is fine by itself, if the changes ahead of it that have no verdict yet are."""
+        """That it is fine by itself, if those ahead of it are that have no verdict yet and are not known to be bad."""
         chance = (member.forecast or _DEFAULT).chance
-        factor = self._outlook.after_bad if member.was_before is Verdict.REFUSED else self._outlook.after_fine
-        return chance if factor == 1.0 else max(0.02, 1.0 - (1.0 - chance) * factor)
+        is_bad = member.was_before is Verdict.REFUSED
+        before = ChangeId(member.change.id - 1)
+        if self._meddling.knows(before):
+            other = self._member(self._meddling.position(before))
+            if other.at < member.at:
+                self._also_reads[other.at] = self._also_reads.get(other.at, 0) | member.bit
+                is_bad = other.state is _State.RED and other.lands == 0.0
+        shift = self._outlook.after_bad if is_bad else self._outlook.after_fine
+        if shift == 0.0:
+            return chance
+        odds = exp(shift)
+        return chance * odds / (chance * odds + 1.0 - chance)
 
     def _suspect(self, member: _Member) -> None:
         """A batch is red: one of those since the last green one is at fault, and the unlikeliest to be fine is suspected."""
@@ -623,7 +638,7 @@ class _Board:
         if not inside:
             return
         suspects = (*reversed(inside), member)
-        faults = [1.0 - self._chance(other) for other in suspects]
+        faults = [1.0 - other.chance for other in suspects]
         worst = max(range(len(faults)), key=lambda at: (faults[at], at))
         odds = max(0.05, min(0.95, faults[worst] / max(1e-9, sum(faults))))
         member.accuses = (suspects[worst].at, odds)
@@ -790,16 +805,29 @@ class _Board:
         if self._view.snapshot.every_commit or not (line and line[0].change.touches):
             return
         part: list[_Member] = []
+        first: Choice | None = None  # the best run of the first part that ends with a change that is left out
         for member in line:
-            if member.known is None:
-                continue
-            if member.state is _State.FAR:
+            if member.known is None or member.state is _State.FAR:
                 continue
             part.append(member)
-            if member.state in (_State.GREEN, _State.RED, _State.OUT):
+            is_left_out = member.state is _State.RED or member.lands < 0.5  # those behind are tested without it
+            if is_left_out or member.state in (_State.GREEN, _State.OUT):
                 self._cut(part, member.state is _State.RED)
+                first = self._inherit(part, first, is_left_out=is_left_out)
                 part = []
         self._cut(part, False)
+        self._inherit(part, first, is_left_out=False)
+
+    def _inherit(self, part: list[_Member], first: "Choice | None", *, is_left_out: bool) -> "Choice | None":
+        """What is tested without a change ahead lands only after that is decided: a run that decides it is worth as much."""
+        funded = [member.main for member in part if member.main is not None and member.main.gain > 0.0]
+        if not funded:
+            return first
+        best = max(funded, key=lambda choice: choice.gain / max(1.0, sum([takes for takes, _ in choice.parts])))
+        if first is None:
+            return best if is_left_out else None
+        first.heirs.append(best)
+        return first
 
     def _cut(self, line: list[_Member], is_red: bool) -> None:
         """Each run is for all since the last one before it that is chosen.
@@ -809,13 +837,18 @@ class _Board:
         binary splitting with inference (Sobel and Groll, 1959); for many it is a run for each change.
         """
         if line and line[-1].state in (_State.GREEN, _State.OUT):
-            self._fund(line.pop(), 0.0, 0.0, worth=0.0)
+            last = line.pop()
+            self._fund(last, 0.0, 0.0, worth=0.0)
+            if last.state is _State.GREEN:  # and with it those that it was tested with
+                for other in [other for other in line if other.bit & last.assumed]:
+                    self._fund(other, 0.0, 0.0, worth=-1.0, cover=last.change.id)
+                    line.remove(other)
         if not line:
             return
         base = line[0].path
         fine = [1.0]  # chance that the first so many are
         for member in line:
-            fine.append(fine[-1] * self._chance(member) * (1.0 - self._outlook.clash if len(fine) > 1 else 1.0))
+            fine.append(fine[-1] * member.chance * (1.0 - self._outlook.clash if len(fine) > 1 else 1.0))
         end = len(line)
         total = 1.0 - fine[end] if is_red else 1.0
         total = max(total, 1e-9)
@@ -843,9 +876,9 @@ class _Board:
             if -minus < START_CHANCE:
                 break
             middle = fine[start] * 0.5 if is_open else (fine[start] + fine[stop]) / 2
-            last = stop if is_open else stop - 1
+            furthest = stop if is_open else stop - 1
             at = min(
-                range(start + 1, min(last, start + most) + 1),
+                range(start + 1, min(furthest, start + most) + 1),
                 key=lambda count: (abs(fine[count] - middle), -count),
             )
             chosen[at] = -minus
@@ -959,8 +992,7 @@ class _Board:
         decided_at = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in undecided)
         if decided_at <= moment + usual_s and not (member.blocks and len(undecided) > COVER_AT_MOST):
             for cost, bits in _best_turns([cost for cost, _ in turns], [bit for _, bit in turns], member.path):
-                if member.path * cost >= OTHER_CHANCE:
-                    found[member.assumed ^ bits] = member.path * cost
+                found[member.assumed ^ bits] = member.path * cost
         covers = self._blocker_covering if member.blocks else self._covering
         for assumed, chance in covers(member, undecided, fixed, usual_s, moment):
             if assumed != member.assumed or member.state is _State.FAR:
@@ -971,7 +1003,7 @@ class _Board:
                 return
             known = self._ask(assumed, member.change)
             state, parts = self._state_of(known)
-            if state is _State.RUNNING or (state is _State.UNKNOWN and chance >= START_CHANCE):
+            if state is _State.RUNNING or (state is _State.UNKNOWN and chance >= OTHER_CHANCE):
                 gain = chance * fine * (STICKS if state is _State.RUNNING else 1.0)
                 yield self._beside(member, known, assumed, parts, gain)
 
@@ -984,7 +1016,7 @@ class _Board:
         self, member: _Member, undecided: list[int], fixed: set[int], usual_s: float, moment: float
     ) -> Iterator[tuple[int, float]]:
         """The pasts that must all be green for the change to overtake those that will be decided long after its own runs
-        could end, and for each the chance that it is needed, less where little time is gained."""
+        could end, and for each the time that is gained for a run, as a share of what runs take, instead of the chance."""
         soonest = moment + (0.0 if member.state is _State.GREEN else usual_s * 0.1)
         late = [
             bit for bit in undecided if bit not in fixed and self._member(bit.bit_length() - 1).decided_at(moment) > soonest
@@ -1022,8 +1054,8 @@ class _Board:
             gain_s += (1.0 - surprise) * usual_s
             if gain_s < COVER_GAIN * usual_s:
                 return
-        chance = path * min(1.0, gain_s / usual_s) / max(1, missing)
-        yield from ((past, chance) for past in pasts)
+        worth = min(1.0, path * gain_s / usual_s / max(1, missing))
+        yield from ((past, worth) for past in pasts)
 
     def _blocker_covering(
         self, member: _Member, undecided: list[int], fixed: set[int], usual_s: float, moment: float

@@ -7,7 +7,9 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import exp
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import given, settings
@@ -206,6 +208,54 @@ def test_odds_follow_a_team_that_gets_worse() -> None:
     assert teller.chance(change(9_000, by="bob")) > 0.97
     teller.team(1_001, 60, red_every=2)
     assert 0.4 < teller.chance(change(9_001, by="bob")) < 0.8
+
+
+def chained(share: float, streak: float, seeds: Iterable[int]) -> tuple[float, float]:
+    """The mean chance that a change is said to have after a fine one and after a bad one, when they fail in such streaks; of
+    the second hundred of each history."""
+    said: dict[bool, list[float]] = {False: [], True: []}
+    for seed in seeds:
+        teller, dice, was_bad = Teller(), random.Random(seed), False
+        for number in range(1, 201):
+            item = change(number, by=f"author{number % 50}")
+            alone, outlook = teller.submit(item), teller.odds.outlook()
+            shift = outlook.after_bad if was_bad else outlook.after_fine
+            if number > 100:
+                said[was_bad].append(1 / (1 + (1 / alone - 1) * exp(-shift)))
+            was_bad = dice.random() < (1 - 1 / streak if was_bad else share / (1 - share) / streak)
+            teller.run(item, Outcome.RED if was_bad else Outcome.GREEN)
+            (teller.refuse if was_bad else teller.land)(item)
+    return fmean(said[False]), fmean(said[True])
+
+
+def test_that_bad_changes_come_in_streaks_is_learned_within_a_hundred_changes() -> None:
+    assert chained(0.2, 5.0, range(1, 11)) == (pytest.approx(0.95, abs=0.05), pytest.approx(0.2, abs=0.1))
+
+
+def test_where_each_change_fails_by_itself_the_one_before_says_little_after_a_hundred() -> None:
+    assert chained(0.2, 1 / 0.8, range(1, 11)) == (pytest.approx(0.8, abs=0.05), pytest.approx(0.8, abs=0.1))
+
+
+def test_before_anything_is_known_a_bad_change_speaks_against_the_next_and_a_fine_one_for_nothing() -> None:
+    outlook = Odds().outlook()
+    assert (outlook.after_fine, outlook.after_bad) == (0.0, -2.0)
+
+
+def test_reds_of_changes_that_many_landed_beside_are_expected_of_the_next_whatever_they_are_blamed_on() -> None:
+    """All were there from the start, so that each red may be a clash with any that landed: the sum has to be right."""
+    odds, dice = Odds(), random.Random(7)
+    teller = Teller(odds)
+    items = [change(number) for number in range(1, 202)]
+    for item in items:
+        teller.submit(item)
+    for item in items[:-1]:
+        is_bad = dice.random() < 0.3
+        teller.run(item, Outcome.RED if is_bad else Outcome.GREEN)
+        (teller.refuse if is_bad else teller.land)(item)
+    outlook = odds.outlook()
+    alone = outlook.forecasts[items[-1].id].chance
+    chance = [1 / (1 + (1 / alone - 1) * exp(-shift)) for shift in (outlook.after_fine, outlook.after_bad)]
+    assert chance == [pytest.approx(0.7, abs=0.15)] * 2
 
 
 def test_a_change_that_lands_when_it_is_tried_again_was_fine() -> None:

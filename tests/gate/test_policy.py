@@ -220,6 +220,51 @@ def test_behind_a_red_batch_changes_are_tested_without_the_one_that_is_suspected
     assert not any(2 in run for run in behind)
 
 
+def test_one_worker_looks_for_the_bad_one_before_it_tests_what_cannot_land_before_that_is_found() -> None:
+    queue = line(*[0.95] * 40, bad=[2], workers=1)
+    queue.turns()
+    (first,) = queue.runs()
+    queue.end(*first)
+    queue.turns()
+    (second,) = queue.runs()
+    assert set(second) < set(first)
+
+
+def test_behind_a_red_batch_a_part_of_what_was_green_is_not_run() -> None:
+    queue = line(0.95, 0.95, 0.7, *[0.95] * 4, bad=[1], workers=1, waiting=3)
+    queue.turns()
+    queue.end(*upto(3))
+    for at in (4, 5, 6, 7):
+        push(queue, at)
+    queue.workers = 2
+    queue.turns()
+    (behind,) = (run for run in queue.runs() if run[-1] > 3)
+    queue.end(*behind, outcome=Outcome.GREEN)
+    queue.turns()
+    assert not any(set(run) < set(behind) and run[-1] > 3 for run in queue.runs())
+
+
+# --- streaks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("after_bad", "size"), [(0.0, 7), (-1.0, 5), (-4.0, 1)])
+def test_the_run_after_a_bad_change_is_for_fewer_the_likelier_it_has_company(after_bad: float, size: int) -> None:
+    queue = line(0.4, *[0.9] * 12, bad=[1], workers=1)
+    queue.outlook = replace(queue.outlook, after_bad=after_bad)
+    queue.turns()
+    queue.end(1)
+    queue.turns()
+    assert queue.verdict(1) == REFUSED
+    assert queue.runs() == [tuple(range(2, 2 + size))]
+
+
+def test_a_change_in_a_streak_keeps_the_only_worker_and_after_it_is_known_to_be_fine_the_rest_share_one_run() -> None:
+    queue = line(0.4, *[0.9] * 12, bad=[1, 2], workers=1)
+    queue.outlook = replace(queue.outlook, after_bad=-4.0)
+    queue.settle()
+    assert queue.all_runs() == [(1,), (2,), (3,), tuple(range(4, 11)), (11, 12, 13)]
+
+
 # --- pasts ------------------------------------------------------------------------------------------------------------
 
 
@@ -235,7 +280,13 @@ def test_the_likeliest_past_is_without_a_change_that_most_likely_does_not_land()
     assert set(queue.runs()) == {(1,), (2, 3)}
 
 
-@pytest.mark.parametrize(("chance", "is_started"), [(0.7, True), (0.78, True), (0.82, False), (0.999, False)])
+def test_a_change_that_is_nearly_sure_to_be_bad_does_not_keep_those_behind_it_from_being_tested() -> None:
+    queue = line(0.05, 0.9, 0.9, workers=2)
+    queue.turns()
+    assert set(queue.runs()) == {(1,), (2, 3)}
+
+
+@pytest.mark.parametrize(("chance", "is_started"), [(0.6, True), (0.68, True), (0.72, False), (0.999, False)])
 def test_another_past_is_started_when_the_chance_that_it_comes_true_is_worth_it(chance: float, is_started: bool) -> None:
     assert is_started == (1 - chance > OTHER_CHANCE)
     queue = line(chance, 0.9, workers=8)
@@ -245,7 +296,7 @@ def test_another_past_is_started_when_the_chance_that_it_comes_true_is_worth_it(
 
 def test_another_past_that_runs_goes_on_while_it_may_come_true_until_somebody_wants_its_worker() -> None:
     for chance in (1 - (START_CHANCE + KEEP_CHANCE) / 2, 1 - KEEP_CHANCE / 2):
-        queue = line(0.75, 0.9, 0.5, workers=8, waiting=2)
+        queue = line(0.65, 0.9, 0.5, workers=8, waiting=2)
         queue.turns()
         assert set(queue.runs()) == {(1,), (1, 2), (2,)}
         queue.outlook = replace(queue.outlook, forecasts={**queue.outlook.forecasts, ChangeId(1): Forecast(chance)})
