@@ -247,9 +247,8 @@ class _Board:
             gone, known = (), self._members
         elif not gone and len(ordered) == len(self._order):
             return 0
-        dirty = company = 0
+        dirty = 0
         for change in gone:
-            company |= meddling.ahead(change.id)
             dirty |= self._remove(meddling.position(change.id), meddling.behind(change.id))
         known += [None] * (meddling.position(ordered[-1].id) + 1 - len(known) if ordered else 0)
         self._order = []
@@ -259,17 +258,24 @@ class _Board:
             if member is None:
                 member = known[at] = _Member(change, at, 1 << at)
                 dirty |= member.bit
-                company |= meddling.ahead(change.id)
                 if not self._per_change:
                     self._lines.setdefault(_line_of(change), []).append(member)
             self._order.append(member)
-        for at in positions(company & meddling.present):
-            member = self._member(at)
-            blocks = meddling.behind(member.change.id).bit_count() >= BLOCKS
+        for member in self._order:
+            blocks = self._blocks(member)
             if blocks is not member.blocks:
                 member.blocks = blocks
                 dirty |= member.bit
         return dirty & meddling.present
+
+    def _blocks(self, member: _Member) -> bool:
+        """Many wait behind it, and not behind each other, as they do in a line."""
+        behind = self._meddling.behind(member.change.id)
+        count = behind.bit_count()
+        if count < BLOCKS:
+            return False
+        next_one = self._member((behind & -behind).bit_length() - 1)
+        return 2 * self._meddling.behind(next_one.change.id).bit_count() < count
 
     def _ordered(self, view: View) -> tuple[Change, ...]:
         """Priority, then submission. But nobody who came first by priority has the runs of others begin again: what is
@@ -981,16 +987,16 @@ class _Board:
         to overtake."""
         undecided = [1 << at for at in positions(member.direct & self.undecided)]
         fixed = {self._bit_if_known(needed) for needed in member.change.depends}
-        # Who is suspected of a red batch stays out: with it in again the batch would be red again.
-        turns = sorted(
-            (_turn_cost(self._member(bit.bit_length() - 1).lands), bit)
-            for bit in undecided
-            if bit not in fixed and not self._suspicion(bit.bit_length() - 1, member.at)
-        )
         found: dict[int, float] = {}
         # Just in time: before those ahead are about to be decided nothing can land by it, and it may still turn out useless.
-        decided_at = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in undecided)
-        if decided_at <= moment + usual_s and not (member.blocks and len(undecided) > COVER_AT_MOST):
+        is_due = member.path >= OTHER_CHANCE and not (member.blocks and len(undecided) > COVER_AT_MOST)
+        if is_due and max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in undecided) <= moment + usual_s:
+            # Who is suspected of a red batch stays out: with it in again the batch would be red again.
+            turns = sorted(
+                (_turn_cost(self._member(bit.bit_length() - 1).lands), bit)
+                for bit in undecided
+                if bit not in fixed and not self._suspicion(bit.bit_length() - 1, member.at)
+            )
             for cost, bits in _best_turns([cost for cost, _ in turns], [bit for _, bit in turns], member.path):
                 found[member.assumed ^ bits] = member.path * cost
         covers = self._blocker_covering if member.blocks else self._covering
