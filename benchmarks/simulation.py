@@ -57,7 +57,7 @@ class Setup:
 
 
 W1_SETUPS = tuple(
-    Setup(f"W1 {workers} workers", "W1", (OURS, *PUBLISHED, *ORACLES), {"workers": workers}) for workers in (75, 100, 150)
+    Setup(f"W1 {workers} workers", "W1", (OURS, *PUBLISHED, *ORACLES), {"workers": workers}) for workers in (100, 75, 150)
 )
 W3_CHANCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 BATCHES = ("batch-4", "batch-stop-4", "batch-bisect", "dynamic-divide-4")
@@ -196,7 +196,7 @@ def _play(setup: Setup, policy: str, seed: int) -> Json:
 
 def _name(setup: Setup, policy: str, seed: int) -> str:
     """What a simulation depends on: what is simulated, and the code that has a part in it."""
-    code = _code("odds.py", "flakes.py", "policy.py") if policy == OURS else _code()
+    code = _code("odds.py", "flakes.py", "policy.py", "known.py") if policy == OURS else _code()
     return f"{setup.preset} {json.dumps(setup.settings, sort_keys=True)} {policy} {seed} {code}"
 
 
@@ -208,7 +208,7 @@ def _code(*more: str) -> str:
     if more not in _CODES:
         simulator = sorted((ROOT / "gate" / "simulate").glob("*.py"))
         shared = [path for path in simulator if path.name not in ("command.py", "report.py", "plot.py")]
-        core = [ROOT / "gate" / name for name in ("model.py", "plan.py", "view.py", "blame.py", "findings.py", *more)]
+        core = [ROOT / "gate" / name for name in ("model.py", "plan.py", "view.py", "meddling.py", "blame.py", "findings.py", *more)]
         text = b"".join(path.read_bytes() for path in (*shared, *core, ROOT / "ci" / "proof.py"))
         _CODES[more] = sha256(text).hexdigest()[:12]
     return _CODES[more]
