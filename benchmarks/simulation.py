@@ -208,7 +208,10 @@ def _code(*more: str) -> str:
     if more not in _CODES:
         simulator = sorted((ROOT / "gate" / "simulate").glob("*.py"))
         shared = [path for path in simulator if path.name not in ("command.py", "report.py", "plot.py")]
-        core = [ROOT / "gate" / name for name in ("model.py", "plan.py", "view.py", "meddling.py", "blame.py", "findings.py", *more)]
+        core = [
+            ROOT / "gate" / name
+            for name in ("model.py", "plan.py", "view.py", "meddling.py", "blame.py", "findings.py", *more)
+        ]
         text = b"".join(path.read_bytes() for path in (*shared, *core, ROOT / "ci" / "proof.py"))
         _CODES[more] = sha256(text).hexdigest()[:12]
     return _CODES[more]

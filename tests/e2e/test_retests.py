@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-import gate.gate
 from ci.model import InputKey, Outcome
 from ci.results import latest_results
 from fakes.stand import PLAIN, Stand
 from gate import commands
 from gate.model import Plan, Snapshot, Start
-from gate.plan import plan
+from gate.plan import Planner
 from gate.serve import open_server
 
 CONFIG = (
@@ -40,16 +39,18 @@ def test_a_plan_knows_its_bounds_and_a_run_of_single_tests_is_kept_as_such(
     seen: list[Snapshot] = []
     limited: set[InputKey] = set()
 
-    def limiting(snapshot: Snapshot, now: float) -> Plan:
+    shipped = Planner.plan
+
+    def limiting(planner: Planner, snapshot: Snapshot, now: float) -> Plan:
         """The shipped plan, which runs single tests of each key first, as if they had failed."""
         seen.append(snapshot)
-        made = plan(snapshot, now)
+        made = shipped(planner, snapshot, now)
         first = [each for each in made.decisions if isinstance(each, Start) and each.key not in limited]
         limited.update(each.key for each in first)
         decisions = (replace(each, tests=("t 1",)) if each in first else each for each in made.decisions)
         return replace(made, decisions=tuple(decisions))
 
-    monkeypatch.setattr(gate.gate, "plan", limiting)
+    monkeypatch.setattr(Planner, "plan", limiting)
     change = stand.submit("change", {"a/x": "1"}, "draft")
     stand.settle()
     assert (seen[-1].max_false_refusals, seen[-1].batch) == (0.25, 3)

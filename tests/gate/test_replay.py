@@ -32,7 +32,7 @@ from gate.model import (
     TrunkOpened,
     Verdict,
 )
-from gate.plan import plan
+from gate.plan import Planner, plan
 from gate.serve import open_server
 from gate.simulate.draws import BEGIN
 from gate.simulate.recorded import Past, Recorded, as_it_was, play_recorded, read_recorded
@@ -185,8 +185,10 @@ def test_a_plan_that_starts_something_else_is_told_with_both(busy: Stand, monkey
 
 
 def test_what_a_run_was_limited_to_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def limited(snapshot: Snapshot, now: float) -> Plan:
-        made = plan(snapshot, now)
+    shipped = Planner.plan
+
+    def limited(planner: Planner, snapshot: Snapshot, now: float) -> Plan:
+        made = shipped(planner, snapshot, now)
         return replace(
             made,
             decisions=tuple(replace(each, tests=("t",)) if isinstance(each, Start) else each for each in made.decisions),
@@ -196,7 +198,7 @@ def test_what_a_run_was_limited_to_is_compared(tmp_path: Path, monkeypatch: pyte
     stand = Stand(tmp_path, config, GOOD)
     stand.submit("change", {"a/x": "1"}, "draft")
     with monkeypatch.context() as altered:
-        altered.setattr(gate.gate.Planner, "plan", lambda _, snapshot, now: limited(snapshot, now))
+        altered.setattr(Planner, "plan", limited)
         stand.settle()
     found = replay(stand.path).difference
     assert found is not None
