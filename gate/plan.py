@@ -8,6 +8,7 @@ simulator.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import assert_never
 
 from ci.model import Check, InputKey, Result, Sha
@@ -97,12 +98,28 @@ class Planner:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Wish:
-    """A run that somebody asks for. worth: where no proposal tells."""
+    """A run that a proposal asks for, or that a verdict waits for, with its worth."""
 
     key: InputKey
-    start: Start
+    need: Need
     proposal: Proposal | None = None
+    wanted: "_Wanted | None" = None
     worth: float = 0.0
+
+    @property
+    def last(self) -> ChangeId | None:
+        """The last change of the candidate; None: it is trunk."""
+        if self.proposal is not None:
+            return self.proposal.change.id
+        entries = () if self.wanted is None else self.wanted.candidate.entries
+        return entries[-1][0] if entries else None
+
+    def start(self, view: View) -> Start:
+        if self.proposal is not None:
+            because = f"change {self.proposal.change.id}"
+            return Start(self.need.check, self.key, view.candidate(self.proposal), because)
+        assert self.wanted is not None
+        return Start(self.need.check, self.key, self.wanted.candidate, self.wanted.because, self.wanted.tests)
 
     @property
     def may_start(self) -> bool:
@@ -184,8 +201,10 @@ class _Draft:
         for proposal in proposals:
             known = proposal.known
             found = () if known is None or self.is_trunk_red else known.explored
-            explored = next((each for each in found if each.proposal is proposal), None)
-            if explored is None or explored.trunk not in here:
+            for explored in found:
+                if explored.proposal is proposal and explored.trunk in here:
+                    break
+            else:
                 self.consider(proposal)
                 continue
             id_ = proposal.change.id
@@ -232,11 +251,10 @@ class _Draft:
                 self._explore(proposal, assessment)
 
     def _is_as_before(self, proposal: Proposal, explored: _Explored) -> bool:
-        return (
-            (explored.trunk is None or explored.trunk == self.view.snapshot.trunk)
-            and explored.proposal.behind == proposal.behind
-            and explored.proposal.settles == proposal.settles
-        )
+        before, snapshot = explored.proposal, self.view.snapshot
+        if before is not proposal and (before.behind != proposal.behind or before.settles != proposal.settles):
+            return False
+        return explored.trunk in (None, snapshot.trunk) or self.view.candidate(proposal) in snapshot.merges
 
     def _know(self, proposal: Proposal) -> Known:
         """What is known of a proposal whose policy did not ask."""
@@ -253,7 +271,7 @@ class _Draft:
         change, running = proposal.change, self.view.running
         is_under_way = all(need.key in running for need in known.open)
         candidate = self.view.candidate(proposal)
-        wishes = self._wishes(proposal, candidate, known)
+        wishes = self._wishes(proposal, known)
         waits = known.open if known.standing is Standing.UNKNOWN else ()
         if proposal.behind is not None:
             reasons = (*change.holds, Reason(Why.WAITS_FOR_CHANGE, change=proposal.behind))
@@ -272,12 +290,15 @@ class _Draft:
 
     def _take_over(self, proposal: Proposal, explored: _Explored) -> None:
         if explored.proposal is not proposal:  # as much is known of it, but it is worth something else
-            wishes = tuple([_Wish(wish.key, wish.start, proposal) for wish in explored.wishes])
+            wishes = tuple([_Wish(wish.key, wish.need, proposal) for wish in explored.wishes])
             explored = replace(explored, wishes=wishes, proposal=proposal)
+        if explored.trunk not in (None, self.view.snapshot.trunk):
+            explored = replace(explored, trunk=self.view.snapshot.trunk)
         self._apply(proposal.change, explored)
         if proposal.known is not None and proposal.known.alters_at == NEVER:
             # A run may be proposed in two ways, as one of several pasts and as what may go on.
-            proposal.known.explored = (explored, *proposal.known.explored[:1])
+            others = [each for each in proposal.known.explored if each.proposal is not proposal]
+            proposal.known.explored = (explored, *others[:1])
 
     def _apply(self, change: Change, explored: _Explored) -> None:
         for wish in explored.wishes:
@@ -287,14 +308,13 @@ class _Draft:
             if explored.waits and not explored.is_told:
                 self.waits[change.id] = explored.waits
 
-    def _wishes(self, proposal: Proposal, candidate: Candidate, known: Assessment) -> tuple[_Wish, ...]:
+    def _wishes(self, proposal: Proposal, known: Assessment) -> tuple[_Wish, ...]:
         """For its open needs, but those that run only when others are green."""
-        because = f"change {proposal.change.id}"
         undecided = {need.check.name for need in known.open}
         undecided |= {need.check.name for need, _ in (*known.paused, *known.stuck)}
         return tuple(
             [
-                _Wish(need.key, Start(need.check, need.key, candidate, because), proposal)
+                _Wish(need.key, need, proposal)
                 for need in known.open
                 if not need.check.needs or undecided.isdisjoint(need.check.needs)
             ]
@@ -305,7 +325,7 @@ class _Draft:
             self.more_wishes.setdefault(wish.key, []).append(wish)
 
     def _want(self, need: Need, candidate: Candidate, because: str, worth: float, tests: tuple[str, ...] = ()) -> None:
-        self._wish(_Wish(need.key, Start(need.check, need.key, candidate, because, tests), None, worth))
+        self._wish(_Wish(need.key, need, None, _Wanted(need, candidate, because, tests), worth))
 
     def _may_be_started(self, key: InputKey) -> bool:
         if key in self.view.running:
@@ -672,8 +692,8 @@ class _Draft:
         """Give the workers to what is worth most, and stop what is worth less than it, or nothing at all."""
         running, wishes = self.view.running, self.wishes
         if self.ready or self.refusals:
-            for key in [key for key, wish in wishes.items() if self._is_answered(wish.start.candidate)]:
-                others = [wish for wish in self.more_wishes.pop(key, ()) if not self._is_answered(wish.start.candidate)]
+            for key in [key for key, wish in wishes.items() if self._is_answered(wish)]:
+                others = [wish for wish in self.more_wishes.pop(key, ()) if not self._is_answered(wish)]
                 del wishes[key]
                 for wish in others:
                     self._wish(wish)
@@ -681,13 +701,15 @@ class _Draft:
         useless = [run for run in unasked if not self._may_be_of_use(run)]
         room = max(0, self.view.snapshot.workers - len(unasked) + len(useless))
         going_on = len(running) - len(unasked)
-        starts = [key for key in wishes if key not in running and self._may_start(key)]
+        starts = [key for key in wishes if self._may_be_started(key)]
         displaced: list[InputKey] = []
-        if len(starts) + going_on > room:
+        if len(starts) + going_on <= room:
+            starts = [key for key in starts if self._can_start(key)]
+        else:
             worth = {key: self._worth(key) for key in wishes}
-            ranked = sorted(wishes, key=lambda key: (-worth[key], key not in running))
-            startable = set(starts)
-            chosen = dict.fromkeys([key for key in ranked if key in running or key in startable][:room])
+            under_way = [key for key in wishes if key in running]
+            ranked = sorted([*under_way, *starts], key=lambda key: -worth[key])
+            chosen = dict.fromkeys(islice((key for key in ranked if key in running or self._can_start(key)), room))
             starts = [key for key in chosen if key not in running]
             # The least worthy first.
             displaced = [key for key in reversed(ranked) if key in running and key not in chosen]
@@ -696,7 +718,7 @@ class _Draft:
             Cancel(running[key].run, "its worker is worth more elsewhere")
             for key in displaced[: max(0, len(starts) + going_on - room)]
         ]
-        self.starts = [self._best_wish(key).start for key in starts]
+        self.starts = [self._best_wish(key).start(self.view) for key in starts]
         if self.landing is not None:
             self.builds.clear()
 
@@ -709,19 +731,16 @@ class _Draft:
         more = self.more_wishes.get(key, ())
         return max((self.wishes[key], *more), key=lambda wish: wish.worth_at(self.view.now)) if more else self.wishes[key]
 
-    def _is_answered(self, candidate: Candidate) -> bool:
+    def _is_answered(self, wish: _Wish) -> bool:
         """It lands or is refused in this plan, by what another run has told."""
-        last = candidate.entries[-1][0] if candidate.entries else None
-        return last in self.ready or last in self.refusals
+        return wish.last in self.ready or wish.last in self.refusals
 
-    def _may_start(self, key: InputKey) -> bool:
+    def _can_start(self, key: InputKey) -> bool:
         """Of the old trunk only the last candidate of each change is kept when something lands, see Snapshot."""
-        if not self._may_be_started(key):
+        candidate = self._best_wish(key).start(self.view).candidate
+        if self.landing is not None and not self._is_kept(candidate):
             return False
-        candidate = self._best_wish(key).start.candidate
-        if not isinstance(self.view.snapshot.merges.get(candidate), Merged):
-            return False
-        return self.landing is None or self._is_kept(candidate)
+        return isinstance(self.view.snapshot.merges.get(candidate), Merged)
 
     def _may_be_of_use(self, run: Running) -> bool:
         """Nothing asks for it now, but what it was started for has yet to be merged on trunk as it is."""

@@ -138,7 +138,7 @@ class World:
         self._look_again_at: float | None = None
         self._evidence: dict[InputKey, Evidence] = {}
         self._foresight = foresight
-        self._merges = _Merges(self._merge)
+        self._merges = _Merges(self._merge, self._is_on_trunk)
         self._trials = _Trials(contents)
         self._see_trunk_green()
         self._findings = FindingBook()
@@ -290,13 +290,14 @@ class World:
             self._running_told = tuple([running for running, _ in self._running.values()])
         return self._running_told
 
+    def _is_on_trunk(self, candidate: Candidate) -> bool:
+        return candidate.base == self._trunk and all(change in self._waiting for change, _ in candidate.entries)
+
     def _merge(self, candidate: Candidate) -> MergeOutcome | None:
-        if candidate.base != self._trunk:
+        if not self._is_on_trunk(candidate):
             return None
         if not candidate.entries:
             return Merged(self._trunk, self._trunk, self._contents.trunk_needs())
-        if any(change not in self._waiting for change, _ in candidate.entries):
-            return None
         self._merged += 1
         commit = Sha(f"merge{self._merged}")
         return Merged(commit, commit, self._contents.needs_of(candidate))
@@ -410,8 +411,10 @@ _NOTHING = Evidence()
 class _Merges(Mapping[Candidate, MergeOutcome]):
     """Every candidate on trunk, merged when somebody looks it up."""
 
-    def __init__(self, merge: Callable[[Candidate], MergeOutcome | None]) -> None:
+    def __init__(self, merge: Callable[[Candidate], MergeOutcome | None], is_known: Callable[[Candidate], bool]) -> None:
+        """is_known: whether ``merge`` would give something, for less."""
         self._merge = merge
+        self._is_known = is_known
         self._made: dict[Candidate, MergeOutcome | None] = {}
 
     def get(self, candidate: Candidate, default: Any = None) -> Any:
@@ -428,7 +431,7 @@ class _Merges(Mapping[Candidate, MergeOutcome]):
         return found
 
     def __contains__(self, candidate: object) -> bool:
-        return isinstance(candidate, Candidate) and self.get(candidate) is not None
+        return isinstance(candidate, Candidate) and self._is_known(candidate)
 
     def __iter__(self) -> Iterator[Candidate]:
         return iter([candidate for candidate, outcome in self._made.items() if outcome is not None])
