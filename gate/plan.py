@@ -295,10 +295,12 @@ class _Draft:
         if explored.trunk not in (None, self.view.snapshot.trunk):
             explored = replace(explored, trunk=self.view.snapshot.trunk)
         self._apply(proposal.change, explored)
-        if proposal.known is not None and proposal.known.alters_at == NEVER:
-            # A run may be proposed in two ways, as one of several pasts and as what may go on.
-            others = [each for each in proposal.known.explored if each.proposal is not proposal]
-            proposal.known.explored = (explored, *others[:1])
+        known = proposal.known
+        if known is not None and known.alters_at == NEVER and known.standing in (Standing.UNKNOWN, Standing.STUCK):
+            # Else more was looked at than what is known of the change itself. Two are kept, for a run may be proposed as one of
+            # several pasts and as what may go on.
+            others = [each for each in known.explored if each.proposal is not proposal]
+            known.explored = (explored, *others[:1])
 
     def _apply(self, change: Change, explored: _Explored) -> None:
         for wish in explored.wishes:

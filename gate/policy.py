@@ -107,6 +107,8 @@ class _Member:
     forecast: Forecast | None = None
     was_before: Verdict | None = None  # of the change submitted just before it
     direct: int = 0
+    open: int = 0  # the undecided ones among them, when it was looked at
+    ready: int = 0  # all who were ready then
     assumed: int = 0
     path: float = 0.0
     state: _State = _State.UNKNOWN
@@ -402,8 +404,8 @@ class _Board:
             member.status,
             member.chance,
             member.lands,
-            member.direct & self.undecided,
-            member.stands_on & self.undecided,
+            member.open,
+            member.stands_on & ~member.ready,
             member.state in (_State.UNKNOWN, _State.RUNNING),
             member.ends_line,
             member.ends_at,
@@ -433,6 +435,7 @@ class _Board:
         self._take_back(member)
         ahead = self._meddling.ahead(change.id) if near is None else near
         member.direct = ahead & (self.undecided | self.ready)
+        member.open, member.ready = ahead & self.undecided, self.ready
         member.assumed, member.path = self._likeliest(member)
         member.stands_on = 0
         member.known = member.main = None

@@ -4,8 +4,9 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ from gate.model import (
     Start,
     Verdict,
 )
-from gate.plan import Planner
+from gate.plan import Planner, plan
 from gate.policy import Worthwhile
 from gate.simulate import world as world_module
 from gate.simulate.by_change import ByChange
@@ -543,3 +544,39 @@ def test_the_shipped_planner_is_what_is_simulated() -> None:
     contents = ByChange(W1, 1)
     assert isinstance(policies()["trunkgate"](contents), Worthwhile)
     assert world_module.Planner is Planner
+
+
+@dataclass
+class Doubted:
+    """The planner, each of whose plans is made once more by one that remembers nothing."""
+
+    policy: Policy
+    planner: Planner = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.planner = Planner(self.policy)
+
+    def plan(self, snapshot: Snapshot, now: float) -> Plan:
+        made = self.planner.plan(snapshot, now)
+        assert made == plan(snapshot, now)
+        return made
+
+
+@pytest.mark.parametrize(
+    ("preset", "altered"),
+    [
+        ("W1", {"rate": 60.0, "hours": 1.0, "workers": 60, "components": 60, "wide": 0.05}),
+        ("W1", {"rate": 60.0, "hours": 0.7, "workers": 12, "components": 200, "wide": 0.02, "zipf": 1.0}),
+        ("W2", {"rate": 16.0, "hours": 6.0, "failure": 0.2, "suite_flake": 0.05}),
+        ("W3", {"burst": 25, "failure": 0.3, "pattern": "streaks", "predictor": "learned", "workers": 2}),
+        ("W5", {"rate": 10.0, "hours": 3.0}),
+        ("W8", {"rate": 20.0, "hours": 0.7, "workers": 30, "checks": 8, "folders": 30}),
+    ],
+)
+def test_a_planner_that_remembers_plans_as_one_that_does_not(
+    preset: str, altered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world_module, "Planner", Doubted)
+    record = play(PRESETS[preset].altered(warmup=0.0, **altered), 3, "trunkgate")
+    assert record.plans > 15
+    assert record.undecided == 0
