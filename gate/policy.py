@@ -34,9 +34,9 @@ USUAL_S = 300.0  # a run, as long as nothing is known of its check
 PATIENCE_S = 3600.0  # who has waited this long comes before all who have not, see docs/planner.md
 STARVING_WORTH = 1000.0  # times the usual
 AGING_S = 1800.0  # every further half hour of waiting counts as much as being worth it once more
-STICKS = 4.0  # a run is worth so many times what it would be as a new one: stopping it must pay
+STICKS = 16.0  # a run is worth so many times what it would be as a new one: stopping it must pay
 JOINS = 1.2  # the same for a run of several changes, in whose place comes one of these and more
-GOES_ON = 1.0  # what runs on a past that nobody asks for now is worth as much as if it were needed, while it may be
+GOES_ON = 0.3  # the chance, at least, of a past that nobody asks for now: what runs on it goes on while it may come true
 HELD_WORTH = 1e-6  # times the usual: a draft is tested when nobody else wants the worker
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 MOST_WORTH = 0.5  # of any run, on the core's scale, where verdicts' own runs are worth 1
@@ -193,6 +193,7 @@ class _Board:
         self._view = view
         self._outlook: Outlook = view.snapshot.outlook
         self._per_change = view.snapshot.per_change
+        self._sticks = STICKS if view.snapshot.per_change or view.snapshot.every_commit else JOINS
         self.undecided = 0
         self.ready = 0
         self._members: list[_Member | None] = []  # by position
@@ -1013,7 +1014,7 @@ class _Board:
             known = self._ask(assumed, member.change)
             state, parts = self._state_of(known)
             if state is _State.RUNNING or (state is _State.UNKNOWN and chance >= OTHER_CHANCE):
-                gain = chance * fine * (STICKS if state is _State.RUNNING else 1.0)
+                gain = chance * fine * (self._sticks if state is _State.RUNNING else 1.0)
                 yield self._beside(member, known, assumed, parts, gain)
 
     def _beside(self, member: _Member, known: Known, assumed: int, parts: Parts, gain: float) -> Choice:
@@ -1138,7 +1139,11 @@ class _Board:
             known = self._ask(assumed, member.change)
             if any(need.key == run.key for need in known.needs or ()):
                 parts = ((self._usual_s(member.change), run.started_at),)
-                yield self._beside(member, known, assumed, parts, GOES_ON)
+                chance = 1.0
+                for at in positions(member.direct & self.undecided):
+                    lands = self._member(at).lands
+                    chance *= lands if assumed >> at & 1 else 1.0 - lands
+                yield self._beside(member, known, assumed, parts, self._sticks * max(GOES_ON, chance))
 
 
 def _is_among(choice: Choice, alternates: Sequence[Choice], asked: set[Choice]) -> bool:

@@ -438,7 +438,7 @@ def test_a_run_that_is_nearly_over_is_not_begun_again_for_those_who_come_late() 
     assert len(queue.started) == 1
 
 
-@pytest.mark.parametrize(("takes_s", "runs"), [(280.0, 1), (240.0, 1), (80.0, 1), (60.0, 2)])
+@pytest.mark.parametrize(("takes_s", "runs"), [(280.0, 1), (60.0, 1), (20.0, 1), (15.0, 2)])
 def test_a_run_is_stopped_only_for_one_that_is_worth_several_times_as_much(takes_s: float, runs: int) -> None:
     queue = apart(RUN_S, takes_s, workers=1, every_commit=True)
     push(queue, 1)
