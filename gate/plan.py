@@ -297,8 +297,8 @@ class _Draft:
         self._apply(proposal.change, explored)
         known = proposal.known
         if known is not None and known.alters_at == NEVER and known.standing in (Standing.UNKNOWN, Standing.STUCK):
-            # Else more was looked at than what is known of the change itself. Two are kept, for a run may be proposed as one of
-            # several pasts and as what may go on.
+            # Else more was looked at than what is known of the change itself. Two are kept, for a run may be proposed as
+            # one of several pasts and as what may go on.
             others = [each for each in known.explored if each.proposal is not proposal]
             known.explored = (explored, *others[:1])
 
@@ -770,7 +770,7 @@ class _Draft:
             decisions += [hold for id_, hold in self.told.items() if id_ not in landing_now and id_ not in self.refusals]
         else:
             decisions += self.told.values()
-        later = [moment for moment in self.moments if moment > self.view.now]
+        later = [moment for moment in (*self.moments, *self.view.moments) if self.view.now < moment < NEVER]
         return Plan(tuple(decisions), min(later, default=None))
 
     def _tell_red_trunk(self) -> None:

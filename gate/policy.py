@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush, nlargest
 from itertools import pairwise
-from math import exp, floor, log, log2
+from math import ceil, exp, floor, log, log2
 
 from ci.model import CheckName, RunId
 from gate.known import Knowledge
@@ -131,6 +131,8 @@ class _Member:
     alternates_until: float = 0.0  # when they have to be thought of again
     thought_of: tuple[object, ...] | None = None  # what they rest on, beside what is known of pasts:
     thought_with: tuple[Known, ...] = ()
+    thought_due_at: float = NEVER  # what came of it for ``due_at``
+    due_at: float = NEVER  # when a run for it may be worthwhile that is not yet
     goes_on: tuple["Choice", ...] = ()  # runs on pasts that may still come true
     loose: tuple["Choice", ...] = ()  # those of them that are not among the alternates
 
@@ -573,6 +575,11 @@ class _Board:
             last = min(last, sooner, key=lambda one: (max(one[0], moment + one[1]), one))
         member.ends_at, member.rest_s = last
 
+    def _wake(self, member: _Member, due_at: float, usual_s: float) -> None:
+        """Something may be worth a run from then on, though nothing happens."""
+        if due_at < NEVER:
+            member.due_at = min(member.due_at, ceil(due_at / _pace_s(usual_s)) * _pace_s(usual_s))
+
     def _moment(self, usual_s: float) -> float:
         """Now, but for the time within which nothing is looked at again that only time alters."""
         pace_s = _pace_s(usual_s)
@@ -937,6 +944,8 @@ class _Board:
             if member.alternates_until <= view.now:
                 self._think_of_others(member)
             others += member.alternates
+            if member.due_at > view.now:
+                view.moments.append(member.due_at)
         if len(others) > room:
             # Less likely pasts only as long as a worker may be left for them, the one with the most chance per second next.
             others = nlargest(
@@ -956,6 +965,7 @@ class _Board:
         usual_s = self._usual_s(member.change)
         moment = self._moment(usual_s)
         member.alternates_until = moment + _pace_s(usual_s)
+        member.due_at = NEVER
         is_answered = member.settles and member.state in (_State.GREEN, _State.RED)
         is_far = member.state is _State.FAR and not member.blocks
         if member.state is _State.OUT or is_answered or is_far or not member.direct & self.undecided:
@@ -975,10 +985,13 @@ class _Board:
                 member.forecast,
                 self._behind(member),
             )
+            member.due_at = member.thought_due_at
             is_same = member.thought_of == rests_on and all(known.is_current for known in member.thought_with)
             if not is_same:
                 self._asked = []
+                member.due_at = NEVER
                 member.alternates = tuple(self._others(member, usual_s, moment))
+                member.thought_due_at = member.due_at
                 member.thought_of, member.thought_with = rests_on, tuple(self._asked)
             else:
                 for known in member.thought_with:
@@ -993,8 +1006,11 @@ class _Board:
         fixed = {self._bit_if_known(needed) for needed in member.change.depends}
         found: dict[int, float] = {}
         # Just in time: before those ahead are about to be decided nothing can land by it, and it may still turn out useless.
-        is_due = member.path >= OTHER_CHANCE and not (member.blocks and len(undecided) > COVER_AT_MOST)
-        if is_due and max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in undecided) <= moment + usual_s:
+        may_turn = member.path >= OTHER_CHANCE and not (member.blocks and len(undecided) > COVER_AT_MOST)
+        decided_at = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in undecided) if may_turn else NEVER
+        if moment + usual_s < decided_at:
+            self._wake(member, decided_at - usual_s, usual_s)
+        elif may_turn:
             # Who is suspected of a red batch stays out: with it in again the batch would be red again.
             turns = sorted(
                 (_turn_cost(self._member(bit.bit_length() - 1).lands), bit)
@@ -1078,6 +1094,7 @@ class _Board:
         if not late:
             others = sorted(map(self._member, positions(sum(undecided))), key=lambda one: (-one.decided_at(moment), one.at))
             if len(others) > COVER_AT_MOST and others[COVER_AT_MOST].decided_at(moment) > moment + usual_s:
+                self._wake(member, others[COVER_AT_MOST].decided_at(moment) - usual_s, usual_s)
                 return
             late = [other.bit for other in others[:COVER_AT_MOST]]
         path, shared = 1.0, member.direct & self.ready

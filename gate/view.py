@@ -142,6 +142,7 @@ class View:
             self.questionable = tuple([change for change in self.queue if change.depends or change.broken])
             self._tangled = self._find_tangled()
         self.running = {run.key: run for run in snapshot.running}
+        self.moments: list[float] = []  # when the policy wants to be asked again, though nothing happens
         self._sound: set[tuple[Entry, ...]] = set()  # changes to which there is no objection, in this order on trunk
 
     def hopelessness(self, change: Change) -> tuple[Reason, ...]:

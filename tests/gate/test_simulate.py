@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from gate.model import (
     Verdict,
 )
 from gate.plan import Planner, plan
-from gate.policy import Worthwhile
+from gate.policy import BLOCKS, Worthwhile
 from gate.simulate import world as world_module
 from gate.simulate.by_change import ByChange
 from gate.simulate.by_content import ByContent
@@ -580,3 +581,41 @@ def test_a_planner_that_remembers_plans_as_one_that_does_not(
     record = play(PRESETS[preset].altered(warmup=0.0, **altered), 3, "trunkgate")
     assert record.plans > 15
     assert record.undecided == 0
+
+
+# --- what the shipped policy does where each change has runs of its own ---------------------------------------------------
+
+
+def in_the_way(behind: int) -> list[Arrival]:
+    """A change that meddles with all, behind three that take long and one that does not; and some behind it."""
+    ahead = [
+        change(1, "a", minutes=10),
+        *(change(number, name, minutes=60) for number, name in ((2, "b"), (3, "c"), (4, "d"))),
+    ]
+    names = [f"e{number}" for number in range(behind)]
+    followers = [change(6 + number, name, at=2) for number, name in enumerate(names)]
+    return [*ahead, change(5, "a", "b", "c", "d", *names, at=1), *followers]
+
+
+def test_who_blocks_many_is_tested_with_every_outcome_of_those_decided_last_and_lands_ahead_of_them() -> None:
+    history = simulate(in_the_way(BLOCKS), Worthwhile(), clash=0.0)
+    assert {run.key for run in history.runs if run.key.startswith("5|1")} == {
+        "5|" + ",".join(["1", *some]) for count in range(4) for some in combinations("234", count)
+    }
+    assert ends(history)[5] == ("landed", 12)
+    assert all(at <= 13 for number, (_, at) in ends(history).items() if number > 5)
+
+
+def test_who_blocks_few_waits_for_its_turn() -> None:
+    history = simulate(in_the_way(BLOCKS - 1), Worthwhile(), clash=0.0)
+    assert [run.key for run in history.runs if run.key.startswith("5|") and run.started_at < BEGIN + 600] == ["5|1,2,3,4"]
+
+
+def test_a_run_on_a_less_likely_past_starts_when_those_ahead_are_about_to_be_decided() -> None:
+    """Four are too many to overtake. Of the last one it is not known whether it will land."""
+    ahead = [change(number, f"a{number}", minutes=60, chance=0.97) for number in (1, 2, 3)]
+    ahead.append(change(4, "a4", minutes=60, chance=0.55, bad=True))
+    history = simulate([*ahead, change(5, "a1", "a2", "a3", "a4", at=1, minutes=45)], Worthwhile(), clash=0.0)
+    (other,) = (run for run in history.runs if run.key == "5|1,2,3")
+    assert (other.started_at - BEGIN) / 60 == pytest.approx(60 - 45, abs=5)  # nothing else happens at that moment
+    assert ends(history)[5] == ("landed", pytest.approx(60, abs=5))

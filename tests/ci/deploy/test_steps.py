@@ -99,7 +99,7 @@ def test_a_step_that_cannot_be_started_has_failed(watch: Watch, tmp_path: Path, 
 def test_a_step_that_takes_too_long_is_ended_with_all_its_session(watch: Watch, tmp_path: Path) -> None:
     fifo = tmp_path / "begun"
     os.mkfifo(fifo)
-    watch.steps.start(order(tmp_path, f"sleep 1000 & echo $! >{fifo}; echo waiting; wait", timeout_s=0.5))
+    watch.steps.start(order(tmp_path, f"exec 2>/dev/null; sleep 1000 & echo $! >{fifo}; echo waiting; wait", timeout_s=0.5))
     child = int(begun(fifo))
     assert watch.next_end() == StepEnd("s", "timed out", None, "waiting")
     assert not is_alive(child)
