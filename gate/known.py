@@ -112,9 +112,14 @@ class Knowledge:
         return Known(change, ahead, assumption, outcome.needs, assessed, view, is_trial=False)
 
     def _is_replaced(self, known: Known) -> bool:
-        """Ask again. False: nothing is known of it, as before."""
+        """Ask again. False: the answer is the same."""
         anew = self._ask(known.change, known.ahead, known.assumption)
-        if anew.needs is None and known.needs is None and anew.standing is known.standing:
+        if (anew.needs, anew.assessment, anew.runs, anew.alters_at) == (
+            known.needs,
+            known.assessment,
+            known.runs,
+            known.alters_at,
+        ) and anew.is_trial is known.is_trial:
             return False
         self._retire(known)
         self._by_change[known.change.id][known.assumption] = anew
