@@ -199,9 +199,7 @@ class _Board:
         self.undecided = 0
         self.ready = 0
         self._members: list[_Member | None] = []  # by position
-        self._order: list[
-            _Member
-        ] = []  # in queue order, which is that of positions; only those that others may be tested on top of
+        self._order: list[_Member] = []  # in queue order, which is that of positions
         self._held: list[_Member] = []
         self._also_reads: dict[int, int] = {}  # position → those who rest on it, though they do not meddle with it
         self._accused: dict[int, dict[int, float]] = {}  # position → who accuses it, with the chance that it is to blame
@@ -224,6 +222,7 @@ class _Board:
         self._view = view
         self._outlook = view.snapshot.outlook
         self._runs_by: Counter[str] | None = None
+        self._asked = []
         self._stale_lines: set[Line] = set()
         dirty = self._follow_queue(view) | self._follow_runs(view) | self._follow_facts(view)
         for id_ in altered:
