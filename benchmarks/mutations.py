@@ -51,16 +51,16 @@ BREAKS = (
         "        if False:\n            behind = ",
     ),
     Break(
-        "refused without a look at trunk",
+        "refused before it is known whether trunk is red, too",
         "gate/plan.py",
-        "case Step.CONTROL if control is None:",
-        "case Step.CONTROL if control is None and self.view.now < 0:",
+        "        if at_fault:\n            self._refuse(change, *at_fault)",
+        "        if at_fault or waits:\n            self._refuse(change, *at_fault, *waits)",
     ),
     Break(
-        "a red batch is run in the half that must be red",
+        "a red batch is split as if it might be green",
         "gate/policy.py",
-        "furthest = stop if is_open else stop - 1",
-        "furthest = stop",
+        "offer(bounds[-1], end, not is_red)",
+        "offer(bounds[-1], end, True)",
     ),
     Break(
         "evidence that altered is not looked up again",
