@@ -12,7 +12,7 @@ from gate.model import Change, ChangeId, Entry
 
 GONE_KEPT = 256  # bits of changes that have left, beyond as many as there are waiting, before all are numbered afresh
 
-SETS_KEPT = 20_000  # of which the members are remembered
+SETS_KEPT = 5_000  # of which the members are remembered
 
 T = TypeVar("T")
 

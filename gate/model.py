@@ -495,7 +495,8 @@ class Snapshot:
     """Everything a plan is made from, and nothing else.
 
     changes: without a verdict, in order of submission. decided: verdicts of changes that others depend on.
-    merges: what is known of candidates; one that is missing has not been merged yet.
+    merges: what is known of candidates; one that is missing has not been merged yet. No outcome is replaced by another:
+        candidates are added at the end, and forgotten.
     trials: by the last change of a candidate and what is assumed ahead of it, the needs that the change has a part in.
         Those of a change are replaced, and never altered, when something else is known.
         They outlive a landing that does not meddle with them: runs are known to be of use before anything is merged again.

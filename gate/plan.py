@@ -194,7 +194,7 @@ class _Draft:
             self.refusals[change.id] = Refuse(change.id, change.revision, reasons)
 
     def consider_all(self, proposals: Iterable[Proposal]) -> None:
-        """Each in turn. What is explored already and is as it was is most of a long queue, so it comes first."""
+        """Each in turn. What is explored already and is as it was is most of a long queue, so it is quick."""
         holds = self.holds
         here = (None, self.view.snapshot.trunk)
         wishes, ready, refusals = self.wishes, self.ready, self.refusals
@@ -228,14 +228,18 @@ class _Draft:
                 if self._is_as_before(proposal, explored):
                     self._take_over(proposal, explored)
                     return
-        known = proposal.known or self._know(proposal)
-        if known.objection is not None:
+        known = proposal.known
+        if known is None or known.change is not proposal.change or known.ahead != proposal.ahead:
+            known = self._know(proposal)
+        is_answer = proposal.settles and known.standing in (Standing.GREEN, Standing.RED, Standing.UNMERGED)
+        objection = self.view.objection(proposal.change, proposal.ahead) if is_answer else known.objection
+        if objection is not None:
             return
         if proposal.settles and self.view.mends_trunk(proposal.change):
             # Nothing else can land before it does.
             proposal = Proposal(proposal.change, proposal.ahead, proposal.together, worth=CONTROL_WORTH, known=known)
         assessment = known.assessment
-        if known.is_trial and proposal.settles and known.standing not in (Standing.UNKNOWN, Standing.STUCK):
+        if is_answer:  # a verdict may follow, so no policy's word is taken for it
             assessment = self.view.assess(self.view.candidate(proposal), proposal.change.evidence_from)
         self._look_again(assessment.again_at)
         match assessment.standing:
@@ -362,6 +366,8 @@ class _Draft:
         self.unsure.add(change.id)
         # What is ready now was green as soon as it was merged, or nearly so: the next ones may well be, too.
         has_worker = self.unstarted + len(self.builds) < self._free_workers() + 1 + 4 * len(self.ready)
+        if self.view.objection(change, proposal.ahead) is not None:
+            return
         is_wanted = proposal.may_start and (has_worker or not proposal.settles)
         if len(self.builds) >= BUILDS_AT_ONCE or not (is_wanted or not change.touches or self._has_ended(change)):
             reason = Reason(Why.WAITS_FOR_WORKER)
@@ -742,7 +748,14 @@ class _Draft:
         candidate = self._best_wish(key).start(self.view).candidate
         if self.landing is not None and not self._is_kept(candidate):
             return False
-        return isinstance(self.view.snapshot.merges.get(candidate), Merged)
+        outcome = self.view.snapshot.merges.get(candidate)
+        if outcome is None and self.landing is None and len(self.builds) < BUILDS_AT_ONCE:
+            self._ask(candidate)  # it was merged once, and has been forgotten since
+        if candidate.entries:
+            change = self.view.waiting.get(candidate.entries[-1][0])
+            if change is None or self.view.objection(change, candidate.entries[:-1]) is not None:
+                return False
+        return isinstance(outcome, Merged)
 
     def _may_be_of_use(self, run: Running) -> bool:
         """Nothing asks for it now, but what it was started for has yet to be merged on trunk as it is."""

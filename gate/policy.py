@@ -64,12 +64,14 @@ class Worthwhile:
     def __init__(self) -> None:
         self._knowledge = Knowledge()
         self._board: _Board | None = None
+        self._asked_at = 0.0
 
     def __call__(self, view: View) -> Iterable[Proposal]:
+        if view.now < self._asked_at:  # somebody has set the clock back: what time alone alters cannot be told
+            self._knowledge, self._board = Knowledge(), None
+        self._asked_at = view.now
         altered = self._knowledge.follow(view)
         if self._board is None or not self._board.is_for(view):
-            self._knowledge = Knowledge()
-            self._knowledge.follow(view)
             self._board = _Board(view, self._knowledge)
         proposals = self._board.propose(view, altered)
         self._knowledge.finish()
@@ -108,7 +110,6 @@ class _Member:
     was_before: Verdict | None = None  # of the change submitted just before it
     direct: int = 0
     open: int = 0  # the undecided ones among them, when it was looked at
-    ready: int = 0  # all who were ready then
     assumed: int = 0
     path: float = 0.0
     state: _State = _State.UNKNOWN
@@ -118,7 +119,7 @@ class _Member:
     ends_at: float = 0.0
     rest_s: float = 0.0
     stands_on: int = 0  # those of the assumed whose paths it touches, or which it depends on, and what these stand on
-    is_plain: bool = False  # the assumed are those of the direct that are likelier to land than not
+    is_plain: bool = False  # the assumed are among the direct, and were chosen by their own odds
     settles: bool = False
     known: Known | None = None  # None: nothing is run for it as things stand
     parts: Parts = ()
@@ -194,6 +195,7 @@ class _Board:
         self._epoch = self._meddling.epoch
         self._view = view
         self._outlook: Outlook = view.snapshot.outlook
+        self._durations = _durations(self._outlook)
         self._per_change = view.snapshot.per_change
         self._sticks = STICKS if view.snapshot.per_change or view.snapshot.every_commit else JOINS
         self.undecided = 0
@@ -261,7 +263,7 @@ class _Board:
             member = known[at]
             if member is None:
                 member = known[at] = _Member(change, at, 1 << at)
-                dirty |= member.bit
+                dirty |= member.bit | self._awaited.pop(change.id, 0)
                 if not self._per_change:
                     self._lines.setdefault(_line_of(change), []).append(member)
             self._order.append(member)
@@ -407,7 +409,8 @@ class _Board:
             member.chance,
             member.lands,
             member.open,
-            member.stands_on & ~member.ready,
+            member.stands_on,
+            member.state is _State.RED,
             member.state in (_State.UNKNOWN, _State.RUNNING),
             member.ends_line,
             member.ends_at,
@@ -437,7 +440,7 @@ class _Board:
         self._take_back(member)
         ahead = self._meddling.ahead(change.id) if near is None else near
         member.direct = ahead & (self.undecided | self.ready)
-        member.open, member.ready = ahead & self.undecided, self.ready
+        member.open = ahead & self.undecided
         member.assumed, member.path = self._likeliest(member)
         member.stands_on = 0
         member.known = member.main = None
@@ -467,6 +470,16 @@ class _Board:
             member.status = _Status.UNDECIDED
         self.undecided = self.undecided & ~member.bit | (member.bit if member.status is _Status.UNDECIDED else 0)
         self.ready = self.ready & ~member.bit | (member.bit if member.status is _Status.READY else 0)
+
+    def _note_reader(self, at: int, reader: _Member) -> None:
+        """Who looks at one ahead that it does not meddle with has to be looked at again with it."""
+        if reader.at < len(self._members):
+            self._also_reads[at] = self._also_reads.get(at, 0) | reader.bit
+
+    def _await(self, change: ChangeId, reader: _Member) -> None:
+        """The same for one that is not ahead of it on the board: when it comes there, or leaves the queue."""
+        if reader.at < len(self._members):
+            self._awaited[change] = self._awaited.get(change, 0) | reader.bit
 
     def _member(self, at: int) -> _Member:
         member = self._members[at]
@@ -512,6 +525,7 @@ class _Board:
         change = member.change
         if not change.paths and not change.depends:
             return
+        assumed = member.assumed
         near = self._meddling.standing_on(change) & (member.bit - 1)
         member.stands_on = near & member.assumed
         for at in positions(member.assumed):
@@ -519,11 +533,11 @@ class _Board:
             if near >> at & 1:
                 member.stands_on |= below
             for extra in positions(below & ~member.assumed):
-                self._also_reads[extra] = self._also_reads.get(extra, 0) | member.bit
+                self._note_reader(extra, member)
                 if self.undecided >> extra & 1:
                     member.path *= self._member(extra).lands
             member.assumed |= below
-        member.is_plain = not member.assumed & ~member.direct
+        member.is_plain = member.assumed == assumed
 
     def _judge(self, member: _Member) -> None:
         """What is known of the change on its likeliest past, and what follows for those behind."""
@@ -616,10 +630,10 @@ class _Board:
         if self._meddling.knows(change):
             other = self._member(self._meddling.position(change))
             if other.at < reader.at:
-                self._also_reads[other.at] = self._also_reads.get(other.at, 0) | reader.bit
+                self._note_reader(other.at, reader)
                 return other.lands
-        elif change in self._view.waiting:
-            self._awaited[change] = self._awaited.get(change, 0) | reader.bit
+        if change in self._view.waiting:
+            self._await(change, reader)
         return 1.0 if self._view.snapshot.decided.get(change) is Verdict.LANDED else 0.0
 
     def _chance(self, member: _Member) -> float:
@@ -630,7 +644,7 @@ class _Board:
         if self._meddling.knows(before):
             other = self._member(self._meddling.position(before))
             if other.at < member.at:
-                self._also_reads[other.at] = self._also_reads.get(other.at, 0) | member.bit
+                self._note_reader(other.at, member)
                 is_bad = other.state is _State.RED and other.lands == 0.0
         shift = self._outlook.after_bad if is_bad else self._outlook.after_fine
         if shift == 0.0:
@@ -640,8 +654,8 @@ class _Board:
 
     def _suspect(self, member: _Member) -> None:
         """A batch is red: one of those since the last green one is at fault, and the unlikeliest to be fine is suspected."""
-        if self._per_change:
-            return
+        if self._per_change or member.at >= len(self._members):
+            return  # nobody is tested on top of a held one, so nobody need hear of it
         inside: list[_Member] = []
         for other in reversed(self._lines.get(_line_of(member.change), ())):
             if other.at >= member.at:
@@ -754,7 +768,7 @@ class _Board:
         return _State.RUNNING if began else _State.UNKNOWN, parts
 
     def _takes_s(self, check: CheckName) -> float:
-        return self._outlook.durations.get(check, USUAL_S)
+        return self._durations.get(check, USUAL_S)
 
     def _usual_s(self, change: Change) -> float:
         """Until all runs for it have ended, with workers enough."""
@@ -776,7 +790,7 @@ class _Board:
     ) -> None:
         """Propose its likeliest past. chance: that the outcome is needed; lands: how many changes land by it then.
 
-        worth 0: it is proposed to be judged, and not for a run; below: nothing is started for it.
+        worth 0: it is proposed to be judged, and takes a worker that nobody else wants; below: nothing is started for it.
         """
         assert member.known is not None
         is_running = member.state is _State.RUNNING
@@ -929,7 +943,7 @@ class _Board:
         found: list[Proposal] = [member.main for member in self._order if member.main is not None]
         for member in self._held:
             if member.known is not None:
-                self._fund(member, 1.0, HELD_WORTH)
+                self._fund(member, member.path, HELD_WORTH)
                 assert member.main is not None
                 found.append(member.main)
         if free <= 0:
@@ -983,6 +997,7 @@ class _Board:
                 [self._suspicion(other.at, member.at) for other in others] if self._accused else None,
                 member.forecast,
                 self._behind(member),
+                self._begun_cover(member) if member.blocks else None,
             )
             member.due_at = member.thought_due_at
             is_same = member.thought_of == rests_on and all(known.is_current for known in member.thought_with)
@@ -1143,11 +1158,14 @@ class _Board:
         """What runs may go on where nothing else wants its worker, as long as what it assumes may still come true."""
         for run in self._runs_of.get(member.change.id, ()):
             ahead = [change for change in run.changes[:-1] if change in self._view.waiting]
+            for change in ahead:
+                if not self._meddling.knows(change) or self._meddling.position(change) > member.at:
+                    self._await(change, member)
             if not all(map(self._meddling.knows, ahead)):
                 continue
             assumed = sum([self._meddling.bit(change) for change in ahead])
-            for at in positions(assumed & ~member.direct):
-                self._also_reads[at] = self._also_reads.get(at, 0) | member.bit
+            for at in positions(assumed & ~member.direct & (member.bit - 1)):
+                self._note_reader(at, member)
             if assumed == member.assumed or assumed >> member.at:
                 continue
             if assumed & ~(self.undecided | self.ready) or member.direct & self.ready & ~assumed:
@@ -1186,8 +1204,15 @@ def _setting(view: View) -> tuple[object, ...]:
         outlook.clash,
         outlook.after_fine,
         outlook.after_bad,
-        tuple(outlook.durations.items()),
+        _durations(outlook),
     )
+
+
+def _durations(outlook: Outlook) -> dict[CheckName, float]:
+    """Of the checks, in steps of 5 %: they move a little with every run that ends, and all changes rest on them."""
+    return {
+        check: exp(round(log(takes_s) * 20) / 20) if takes_s > 0 else 0.0 for check, takes_s in outlook.durations.items()
+    }
 
 
 def _turn_cost(lands: float) -> float:

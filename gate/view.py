@@ -38,7 +38,6 @@ class Objection(Enum):
     TWICE = "it holds a change twice"
     MAY_NOT_RUN = "it holds a change whose checks nobody has allowed to run"
     DEPENDENCY_MISSING = "it holds a change without one that this depends on"
-    ANSWERED = "the change is refused, or ready to land, already"
 
 
 class Standing(Enum):
@@ -331,19 +330,19 @@ class Known:
         self.objection: Objection | None = view.objection(change, ahead)
         running = view.running
         self.runs: tuple[Running, ...] = tuple([running[need.key] for need in assessment.open if need.key in running])
-        self.alters_at = NEVER if needs is None else _alters_at(needs, assessment, view.snapshot.evidence)
+        self.alters_at = NEVER if needs is None else _alters_at(needs, assessment, view.snapshot.evidence, view.now)
         self.is_current = True
         self.explored: tuple[Any, ...] = ()
 
 
-def _alters_at(needs: Iterable[Need], assessment: Assessment, evidence: Mapping[InputKey, Evidence]) -> float:
+def _alters_at(needs: Iterable[Need], assessment: Assessment, evidence: Mapping[InputKey, Evidence], now: float) -> float:
     """When a green result gets too old, or a pause is over; NEVER: only an event alters it."""
     moments = [NEVER if assessment.again_at is None else assessment.again_at]
     for need in needs:
         known = None if need.check.max_age_s is None else evidence.get(need.key)
         if known is not None and known.green is not None and need.check.max_age_s is not None:
             moments.append(known.green.finished_at + need.check.max_age_s)
-    return min(moments)
+    return min([moment for moment in moments if moment >= now], default=NEVER)
 
 
 _NOTHING = Evidence()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ci.model import CheckName, Outcome, RunId
+from ci.model import Check, CheckName, InputKey, Outcome, Result, RunId
 from fakes.queue import TESTS, Code, Edit, World, code
 from gate.blame import RETEST_APART_S
 from gate.model import (
@@ -17,6 +17,8 @@ from gate.model import (
     Decision,
     Forecast,
     Land,
+    Merged,
+    Need,
     Outlook,
     Plan,
     Priority,
@@ -31,9 +33,12 @@ from gate.view import (
     INFRASTRUCTURE_PAUSE_S,
     INFRASTRUCTURE_TRIES,
     RED_TRUNK_RECHECK_S,
+    Assessment,
+    Known,
     Objection,
     Policy,
     Proposal,
+    Standing,
     View,
 )
 
@@ -827,6 +832,37 @@ def test_the_core_names_what_is_wrong_with_a_proposal_and_does_nothing_with_it(
     assert View(snapshot, 0.0).objection(proposal.change, proposal.ahead) is objection
     made = plan(snapshot, 0.0, lambda view: [proposal])
     assert not any(isinstance(decision, Build | Start | Land | Refuse) for decision in made.decisions)
+
+
+def test_no_policy_is_taken_at_its_word_for_a_verdict() -> None:
+    """It says of a change what is true of another, or of nothing: that it is green on trunk, though it depends on one that
+    waits; that a check is red which nobody has."""
+    queue = world(code("one", "a"), code("two", "b"), workers=4)
+    queue.push({"a": "1"})
+    queue.push({"b": "1"}, depends=[1])
+    second = Candidate(queue.trunk, ((ChangeId(2), 1),))
+    queue._build(second)
+    merged = queue.merges[second]
+    assert isinstance(merged, Merged)
+    for need in merged.needs:
+        queue.store[need.key] = [Result(need.key, need.check.name, Outcome.GREEN, RunId(f"x{need.key}"), 0.0, queue.now)]
+    snapshot = queue.snapshot()
+    one, two = snapshot.changes
+    alone = (frozenset[ChangeId](), 1)
+
+    def green(view: View) -> Iterator[Proposal]:
+        known = Known(one, (), alone, merged.needs, view.assess(second), view, is_trial=False)
+        yield Proposal(two, known=known)
+
+    def red(view: View) -> Iterator[Proposal]:
+        need = Need(Check(CheckName("invented"), "true"), InputKey("x"))
+        result = Result(need.key, need.check.name, Outcome.RED, RunId("r"), 0.0, queue.now)
+        assessed = Assessment(Standing.RED, red=((need, result),))
+        yield Proposal(one, known=Known(one, (), alone, (need,), assessed, view, is_trial=False))
+
+    for policy in (green, red):
+        made = plan(snapshot, queue.now, policy)
+        assert not any(isinstance(decision, Land | Refuse) for decision in made.decisions)
 
 
 def proposing(*candidates: tuple[int, ...]) -> Policy:

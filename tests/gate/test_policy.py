@@ -10,10 +10,25 @@ from typing import Any
 
 import pytest
 
-from ci.model import Outcome, RunId
+from ci.model import Check, CheckName, InputKey, Outcome, Result, RunId, Sha
 from fakes.queue import Code, World, code
-from gate.model import Candidate, ChangeId, Forecast, Outlook, Priority, RunStarted, Snapshot, Start, Verdict, Why
-from gate.policy import AGING_S, COVER_AT_MOST, KEEP_CHANCE, OTHER_CHANCE, PATIENCE_S, START_CHANCE, optimistic
+from gate.model import (
+    Candidate,
+    Change,
+    ChangeId,
+    Evidence,
+    Forecast,
+    Need,
+    Outlook,
+    Priority,
+    RunStarted,
+    Snapshot,
+    Start,
+    Verdict,
+    Why,
+)
+from gate.policy import AGING_S, COVER_AT_MOST, KEEP_CHANCE, OTHER_CHANCE, PATIENCE_S, START_CHANCE, Worthwhile, optimistic
+from gate.view import View
 
 LANDED, REFUSED = Verdict.LANDED, Verdict.REFUSED
 RUN_S = 300.0
@@ -565,3 +580,92 @@ def test_a_draft_gets_a_worker_that_nobody_else_wants() -> None:
     queue.workers = 2
     queue.turns()
     assert set(queue.runs()) == {(2,), (3,)}
+
+
+# --- what is remembered -------------------------------------------------------------------------------------------------
+# Every turn plans with a memory and without, and compares (fakes/queue.py): stories in which the two once differed.
+
+
+@pytest.mark.parametrize("chances", [(0.6, 0.9, 0.9, 0.9), (0.9, 0.6, 0.9, 0.9), (0.9, 0.9, 0.9, 0.9)])
+def test_a_draft_that_was_red_speaks_against_nobody_who_comes_later(chances: tuple[float, ...]) -> None:
+    queue = line(*chances, waiting=1, workers=6, bad=[2])
+    queue.turns()
+    push(queue, 2, draft=True)
+    queue.turns()
+    queue.end(1, 2)
+    queue.turns()
+    for at in (3, 4):
+        push(queue, at)
+        queue.turns()
+    assert {(1, 3), (1, 3, 4)} <= set(queue.runs())
+
+
+@pytest.mark.parametrize(("workers", "count", "after_bad"), [(8, 4, -4.0), (8, 5, -2.0), (7, 6, -3.0)])
+def test_a_change_that_could_not_be_tested_and_then_is_red_makes_the_next_one_likelier_to_be_bad(
+    workers: int, count: int, after_bad: float
+) -> None:
+    files = [f"f{at}" for at in range(2, 9)]
+    codes = [code("k1", "a"), code("k2", "a", breaks=[{"a": "new"}]), code("k3", *files)]
+    queue = queue_of(codes, (0.9,) * 9, {}, workers=workers)
+    queue.outlook = replace(queue.outlook, after_bad=after_bad)
+    queue.authors[queue.push({"a": "new"})] = "ann"
+    queue.turns()
+    for again in (True, True, False):
+        for run in [run for run, start in queue.running.items() if start.check.name == "k1"]:
+            queue.finish_check(run, Outcome.INFRASTRUCTURE)
+        if again:
+            queue.wait(11)
+            queue.turns()
+    for at in range(2, 2 + count):
+        push(queue, at)
+    queue.turns()
+    before = set(queue.runs())
+    queue.wait(1)
+    queue.finish("k2", 1)
+    queue.turns()
+    assert set(queue.runs()) - before
+
+
+def test_who_comes_along_with_another_is_seen_as_soon_as_it_is_ready() -> None:
+    """The third meddles with the second only, which shares a path with the first; that turns from red to green at once."""
+
+    def submitted(number: int, path: str, *touches: str) -> Change:
+        names = frozenset(map(CheckName, touches))
+        return Change(ChangeId(number), 1, Sha(f"h{number}"), "ann", 0.0, paths=frozenset({path}), touches=names)
+
+    def need(check: str, key: str) -> Need:
+        return Need(Check(CheckName(check), "true"), InputKey(key))
+
+    first, second, third = submitted(1, "p", "k1"), submitted(2, "p", "k2", "k3"), submitted(3, "z", "k3")
+    alone, on_first = (frozenset[ChangeId](), 1), (frozenset({first.id}), 1)
+    trials = {
+        first.id: {alone: (need("k1", "first"),)},
+        second.id: {alone: (need("k2", "second"),), on_first: (need("k2", "second"),)},
+    }
+
+    def known(outcome: Outcome) -> Snapshot:
+        result = Result(InputKey("first"), CheckName("k1"), outcome, RunId("r"), 0.0, 5.0)
+        evidence = {result.key: Evidence().learn(result)}
+        outlook = Outlook(clash=0.0)
+        return Snapshot(Sha("T"), (first, second, third), trials=trials, evidence=evidence, workers=4, outlook=outlook)
+
+    def pasts(policy: Worthwhile, outcome: Outcome, now: float) -> list[tuple[int, list[int]]]:
+        return [(each.change.id, [id_ for id_, _ in each.ahead]) for each in policy(View(known(outcome), now))]
+
+    remembering = Worthwhile()
+    pasts(remembering, Outcome.RED, 10.0)
+    told = pasts(remembering, Outcome.GREEN, 11.0)
+    assert told == pasts(Worthwhile(), Outcome.GREEN, 11.0)
+    assert (3, [1, 2]) in told
+
+
+def test_a_clock_that_is_set_back_is_believed() -> None:
+    queue = apart(RUN_S, workers=1)
+    push(queue, 1)
+    queue.turns()
+    queue.end(1, outcome=Outcome.INFRASTRUCTURE)
+    queue.wait(6)
+    queue.planner.plan(queue.snapshot(), queue.now)
+    queue.now -= 5
+    queue.turn()
+    assert queue.runs() == []
