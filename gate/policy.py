@@ -818,7 +818,8 @@ class _Board:
         return self._member(undecided.bit_length() - 1).change.id if undecided else None
 
     def weight(self, change: Change, now: float) -> float:
-        """Priority, waiting, and less for an author who has more than an equal share of the workers."""
+        """Priority, waiting, and less for an author whose other changes have more than an equal share of the workers. The runs
+        of the change itself do not count: else two authors would stop each other's in turn, for ever."""
         waited_s = max(0.0, now - change.submitted_at)
         weight = RANK_WORTH[change.priority.rank] * (1.0 + waited_s / AGING_S)
         if waited_s > PATIENCE_S:
@@ -828,7 +829,8 @@ class _Board:
             runs = [run.changes[-1] for run in view.snapshot.running if run.changes]
             self._runs_by = Counter([view.waiting[last].by for last in runs if last in view.waiting])
             self._fair_runs = max(1.0, view.snapshot.workers / max(1, len({other.by for other in view.queue})))
-        return weight / max(1.0, self._runs_by[change.by] / self._fair_runs)
+        others = self._runs_by[change.by] - len(self._runs_of.get(change.id, ()))
+        return weight / max(1.0, others / self._fair_runs)
 
     def _fund_line(self, line: list[_Member]) -> None:
         """Where in a line of changes that touch the same checks to run them: each run is for all since the last one."""

@@ -582,6 +582,28 @@ def test_a_draft_gets_a_worker_that_nobody_else_wants() -> None:
     assert set(queue.runs()) == {(2,), (3,)}
 
 
+def test_two_authors_do_not_stop_each_others_runs_in_turn() -> None:
+    """A red batch leaves two places to look at, by two authors, each of several checks: whoever has both workers has more
+    than a share of them."""
+    files = [f"f{at}" for at in range(1, 4)]
+    codes = [code("k0", *files, breaks=[{"f2": "new", "f3": "new"}]), *(code(f"k{at}", *files) for at in range(1, 12))]
+    queue = queue_of(codes, [0.96] * 3, {item.check.name: 0.31 for item in codes}, workers=2, clash=0.2)
+    for at, author in ((1, "ann"), (2, "ben"), (3, "cid")):
+        push(queue, at, by=author)
+    queue.turns()
+    for _ in range(12):
+        whole = [run for run, start in queue.running.items() if len(start.candidate.entries) == 3]
+        if not whole:
+            break
+        queue.finish_check(whole[0])
+        queue.turns()
+    started = len(queue.started)
+    for _ in range(20):
+        queue.wait(0.01)
+        queue.turns()
+    assert len(queue.started) <= started + 2
+
+
 # --- what is remembered -------------------------------------------------------------------------------------------------
 # Every turn plans with a memory and without, and compares (fakes/queue.py): stories in which the two once differed.
 
