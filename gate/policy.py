@@ -818,8 +818,10 @@ class _Board:
         return self._member(undecided.bit_length() - 1).change.id if undecided else None
 
     def weight(self, change: Change, now: float) -> float:
-        """Priority, waiting, and less for an author whose other changes have more than an equal share of the workers. The runs
-        of the change itself do not count: else two authors would stop each other's in turn, for ever."""
+        """Priority, waiting, and less for an author whose other changes have more than an equal share of the workers.
+
+        The runs of the change itself do not count: else two authors would stop each other's in turn, for ever.
+        """
         waited_s = max(0.0, now - change.submitted_at)
         weight = RANK_WORTH[change.priority.rank] * (1.0 + waited_s / AGING_S)
         if waited_s > PATIENCE_S:
