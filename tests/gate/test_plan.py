@@ -841,7 +841,8 @@ def test_no_policy_is_taken_at_its_word_for_a_verdict() -> None:
     queue.push({"a": "1"})
     queue.push({"b": "1"}, depends=[1])
     second = Candidate(queue.trunk, ((ChangeId(2), 1),))
-    queue._build(second)
+    for candidate in (Candidate(queue.trunk), second):
+        queue._build(candidate)
     merged = queue.merges[second]
     assert isinstance(merged, Merged)
     for need in merged.needs:
@@ -854,13 +855,18 @@ def test_no_policy_is_taken_at_its_word_for_a_verdict() -> None:
         known = Known(one, (), alone, merged.needs, view.assess(second), view, is_trial=False)
         yield Proposal(two, known=known)
 
+    def unobjectionable(view: View) -> Iterator[Proposal]:
+        known = Known(two, (), alone, merged.needs, view.assess(second), view, is_trial=False)
+        known.objection = None
+        yield Proposal(two, known=known)
+
     def red(view: View) -> Iterator[Proposal]:
         need = Need(Check(CheckName("invented"), "true"), InputKey("x"))
         result = Result(need.key, need.check.name, Outcome.RED, RunId("r"), 0.0, queue.now)
         assessed = Assessment(Standing.RED, red=((need, result),))
         yield Proposal(one, known=Known(one, (), alone, (need,), assessed, view, is_trial=False))
 
-    for policy in (green, red):
+    for policy in (green, unobjectionable, red):
         made = plan(snapshot, queue.now, policy)
         assert not any(isinstance(decision, Land | Refuse) for decision in made.decisions)
 
