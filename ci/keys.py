@@ -278,6 +278,8 @@ def definition_digest(check: Check, versions: Mapping[str, str]) -> bytes:
     )
     if check.retest is not None:  # a name more only where it is used: keys from before it was thought of stay good
         fields += (("retest", check.retest),)
+    if check.fix:
+        fields += (("fix", check.fix),)
     return hashlib.sha256(_encoded(fields)).digest()
 
 

@@ -44,6 +44,7 @@ class Check:
     max_age_s: a green result older than this is not reused; None: never too old.
     junit: path pattern, relative to the check's folder, of reports that the tool writes by itself.
     tools: commands whose output names a version; the output is part of the input key.
+    fix: it may alter its inputs, which is no green: the content that was checked is not the content that is right.
     """
 
     name: CheckName
@@ -59,6 +60,7 @@ class Check:
     git: bool = False
     network: bool = False
     retest: str | tuple[str, ...] | None = None
+    fix: bool = False
 
     @property
     def is_whole_tree(self) -> bool:

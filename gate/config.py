@@ -135,6 +135,15 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the developer's own hooks may cost: time at a commit, and room for results and logs."""
+
+    budget_s: float = 0.0  # checks not expected to fit are left to the gate; 0: no limit
+    cache_size_bytes: int = 100_000_000
+    cache_age_s: float = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One gate.toml. ``checks`` and ``environments`` keep the order of the file."""
 
@@ -145,6 +154,7 @@ class Config:
     protect: Protect = field(default_factory=Protect)
     message: Message = field(default_factory=Message)
     push: Push = field(default_factory=Push)
+    hooks: Hooks = field(default_factory=Hooks)
     checks: tuple[Check, ...] = ()
     environments: tuple[Environment, ...] = ()
 
@@ -180,6 +190,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "protect": Protect,
     "message": Message,
     "push": Push,
+    "hooks": Hooks,
     "check[]": Check,
     "environment[]": Environment,
 }
@@ -326,6 +337,14 @@ KEYS: tuple[Key, ...] = (
         "warn when the branch lacks more commits of trunk than this; 0: never",
     ),
     Key("push.max_age", DURATION, '"2d"', "warn when the oldest commit that is not on trunk is older; 0s: never"),
+    Key(
+        "hooks.budget",
+        DURATION,
+        '"5s"',
+        "most time that checks take at a commit; what is not expected to fit is left to the gate; 0s: no limit",
+    ),
+    Key("hooks.cache_size", SIZE, '"200MB"', "most room for kept results and logs in a developer's clone"),
+    Key("hooks.cache_age", POSITIVE_DURATION, '"7d"', "kept results and logs older than this are removed there"),
     Key("check[].name", NAME, '"unit"', "what the check is called everywhere"),
     Key("check[].command", COMMAND, '"pytest --junitxml={junit}"', "what is run; exit status 0 is green"),
     Key("check[].stage", STAGE, '"post-commit"', "when it must have run"),
@@ -348,6 +367,7 @@ KEYS: tuple[Key, ...] = (
     Key("check[].junit", FILE, '"reports/*.xml"', "where the tool leaves JUnit reports by itself"),
     Key("check[].git", FLAG, "true", "it needs a work tree with Git's own data, not files alone"),
     Key("check[].network", FLAG, "true", "it may use the network"),
+    Key("check[].fix", FLAG, "true", "it mends files; a run that altered one of its inputs is red, and hooks apply what it did"),
     Key(
         "check[].retest",
         RETEST,

@@ -114,6 +114,7 @@ def test_matching_lists_paths_in_order_with_names_that_are_not_utf8(repository: 
         replace(PYTHON, git=True),
         replace(PYTHON, network=True),
         replace(PYTHON, retest="pytest {tests}"),
+        replace(PYTHON, fix=True),
         replace(PYTHON, tools=("git --version",)),
         replace(PYTHON, inputs=("**",)),
     ],
