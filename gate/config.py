@@ -367,7 +367,7 @@ KEYS: tuple[Key, ...] = (
     Key("check[].junit", FILE, '"reports/*.xml"', "where the tool leaves JUnit reports by itself"),
     Key("check[].git", FLAG, "true", "it needs a work tree with Git's own data, not files alone"),
     Key("check[].network", FLAG, "true", "it may use the network"),
-    Key("check[].fix", FLAG, "true", "it mends files; a run that altered one of its inputs is red, and hooks apply what it did"),
+    Key("check[].fix", FLAG, "true", "it mends files: a run that alters one of its inputs is red, and hooks apply it"),
     Key(
         "check[].retest",
         RETEST,
