@@ -152,7 +152,10 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """How a run ended. outcome None: it was cancelled, and there is no result. tests: all that its reports named."""
+    """How a run ended. outcome None: it was cancelled, and there is no result. tests: all that its reports named.
+
+    altered: files of the commit that the run left other than it found them; only looked for where the check has ``fix``.
+    """
 
     request: RunRequest
     outcome: Outcome | None
@@ -163,6 +166,7 @@ class RunEnd:
     reason: str = ""
     tests: tuple[TestCase, ...] = ()
     log: str = ""
+    altered: tuple[str, ...] = ()
 
     @property
     def result(self) -> Result | None:

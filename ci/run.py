@@ -105,6 +105,11 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
     outcome, reason = _judge(check, ends, tests, _last_words(output.tail))
     if request.tests and outcome in (Outcome.GREEN, Outcome.RED):
         outcome, reason = _judge_retest(request.tests, outcome, reason, tests)
+    altered: tuple[str, ...] = ()
+    if check.fix and place.altered is not None and outcome in (Outcome.GREEN, Outcome.RED):
+        altered = place.altered()
+        if altered:
+            outcome, reason = Outcome.RED, _altered_files(altered)
     exit_code = next((end.code for end in ends if end.code), 0)
     return RunEnd(
         request,
@@ -115,6 +120,7 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
         isolation=isolation,
         reason=reason,
         tests=tuple(tests),
+        altered=altered,
     )
 
 
@@ -524,6 +530,11 @@ def _judge_retest(asked: Sequence[str], outcome: Outcome, reason: str, tests: Se
         return Outcome.GREEN, ""
     told = f"its report does not show that {unseen[0]} ran" if unseen else "all of them passed"
     return Outcome.INFRASTRUCTURE, f"the failed tests could not be run alone: {reason or 'exit code 0'}, and {told}"
+
+
+def _altered_files(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"it mended {', '.join(paths[:3])}{more}: what was checked is not what is right"
 
 
 def _is_in_tree(program: str) -> bool:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +59,8 @@ class Place:
 
     files: paths that match the check's inputs; None: nobody has looked. scratch: the run's private folder; None: the run
     makes one. shown: (what, where) that a sandbox shows read-only besides. ceiling: where a git that looks for a
-    repository must stop on its way up.
+    repository must stop on its way up. altered: finds files of the commit that are other than they were written, or gone;
+    None: nobody can tell.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class Place:
     scratch: Path | None = None
     shown: tuple[tuple[Path, Path], ...] = ()
     ceiling: Path | None = None
+    altered: Callable[[], tuple[str, ...]] | None = None
 
 
 class TreeRefused(UserError):  # noqa: N818 - as ci.errors names its own
@@ -116,7 +119,7 @@ class Workspace:
         if request.files is None and request.check.names_files:
             listed = _list(self._repository, request.commit, request.check.inputs)
             files = tuple(os.fsdecode(entry.path) for entry in listed if entry.mode != _SUBMODULE)
-        return Place(tree.folder, files, scratch, shown, ceiling=tree.folder.parent)
+        return Place(tree.folder, files, scratch, shown, ceiling=tree.folder.parent, altered=tree.altered)
 
     def _declared_inputs(self, request: RunRequest, scratch: Path) -> Place:
         folder = scratch / "tree"
@@ -127,7 +130,14 @@ class Workspace:
             entries = sorted(map(_entry, request.listing), key=lambda entry: entry.path)
         write_files(self._repository, entries, folder, scratch)
         files = tuple(os.fsdecode(entry.path) for entry in entries if entry.mode != _SUBMODULE)
-        return Place(folder, files, scratch, ceiling=scratch)
+        return Place(
+            folder, files, scratch, ceiling=scratch, altered=partial(_altered, self._repository, _index(folder, scratch))
+        )
+
+
+def _index(folder: Path, scratch: Path) -> dict[str, str]:
+    """Environment for a git that is to know the files of ``write_files``."""
+    return {"GIT_INDEX_FILE": str(scratch / "index"), "GIT_WORK_TREE": str(folder)}
 
 
 class Entry(NamedTuple):
@@ -184,11 +194,7 @@ def write_files(repository: Git, entries: Sequence[Entry], folder: Path, scratch
     """Write these into an empty folder, with the modes, links and filters that git gives them. Submodules: empty folders."""
     if not entries:
         return
-    env = {
-        "GIT_INDEX_FILE": str(scratch / "index"),
-        "GIT_WORK_TREE": str(folder),
-        processes.MARK: str(scratch),
-    }
+    env = {**_index(folder, scratch), processes.MARK: str(scratch)}
     lines = b"".join(b"%b %b\t%b\0" % entry for entry in entries)
     try:
         indexed = repository.run("update-index", "-z", "--index-info", stdin=lines, env=env)
@@ -197,6 +203,16 @@ def write_files(repository: Git, entries: Sequence[Entry], folder: Path, scratch
         raise _refused(failed) from failed
     if "Ignoring path" in indexed.err:  # leaves it out and calls that success
         raise TreeRefused(_REFUSAL.format(indexed.err.partition("Ignoring path")[2].strip()))
+
+
+# As git sees it, with the filters that it wrote them by. What a run made besides is nobody's input.
+_WHAT_DIFFERS = ("diff-files", "--name-only", "-z", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
+
+
+def _altered(git: Git, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Files of an index that are other in its work tree, or gone from it."""
+    git.run("update-index", "-q", "--refresh", env=env, ok=(0, 1))
+    return tuple(map(os.fsdecode, git.run(*_WHAT_DIFFERS, env=env).out.split(b"\0")[:-1]))
 
 
 class _Settled(NamedTuple):
@@ -235,6 +251,10 @@ class _WarmTree:
         except GitFailed as failed:
             raise _refused(failed) from failed
         (self._home / "settled").write_bytes(b"\0".join((commit.encode(), *sorted(submodules))))
+
+    def altered(self) -> tuple[str, ...]:
+        """Which files of the commit are other than the reset left them."""
+        return _altered(self._git, {})
 
     def _read_settled(self) -> _Settled | None:
         """What the folder held when it was last given away; None: nothing ever, or a reset was cut short."""

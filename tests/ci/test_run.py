@@ -483,3 +483,28 @@ def test_a_check_of_files_runs_its_tests_again_though_no_file_matches(plain: Run
     assert plain("echo {files}", files=(), retest=write(PASSES) + "# {tests}", tests=("a",)).tests != ()
     assert plain(("echo", "{tests}"), files=()).outcome is Outcome.GREEN
     assert plain.said == "{tests}\n"  # of the command itself it is no placeholder
+
+
+# --- a check that mends --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fix", "status", "altered", "outcome"),
+    [
+        (True, 0, ("a.py",), Outcome.RED),
+        (True, 1, ("a.py",), Outcome.RED),
+        (True, 0, (), Outcome.GREEN),
+        (True, 1, (), Outcome.RED),
+        (False, 0, ("a.py",), Outcome.GREEN),  # what it wrote besides its word is its own affair
+    ],
+)
+def test_what_was_mended_was_not_right(
+    tmp_path: Path, fix: bool, status: int, altered: tuple[str, ...], outcome: Outcome
+) -> None:
+    check = Check(CheckName("c"), f"exit {status}", fix=fix)
+    place = Place(tmp_path, altered=lambda: altered)
+    request = RunRequest(RunId("r1"), check, InputKey("k"), COMMIT)
+    end = run_check(request, place, RunSettings(isolation="plain"), tmp_path / "log", threading.Event())
+    assert end.outcome is outcome
+    assert end.altered == (altered if fix else ())
+    assert ("mended a.py" in end.reason) is bool(fix and altered)

@@ -428,3 +428,23 @@ def test_looking_only_there_finds_the_same(bench: Bench, inputs: tuple[str, ...]
     narrow, _ = bench.look(bench.repository.head(), inputs=inputs)
     wide, _ = bench.look(bench.repository.head(), inputs=("*.nothing", *inputs))
     assert narrow.files == wide.files
+
+
+# --- what a run altered --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inputs", [("**",), ("*.txt",)])
+def test_a_place_tells_which_of_its_files_are_other_than_they_were_written(bench: Bench, inputs: tuple[str, ...]) -> None:
+    commit = bench.repository.commit("First", {"kept.txt": "1", "edited.txt": "1", "gone.txt": "1", "same.txt": "1"})
+    told: list[tuple[str, ...] | None] = []
+
+    check = Check(CheckName("c"), "true", inputs=inputs)
+    with bench.workspace.place(RunRequest(RunId("r"), check, InputKey("k"), Sha(commit)), Isolation.PLAIN) as place:
+        assert place.altered is not None
+        told.append(place.altered())
+        (place.folder / "edited.txt").write_text("2")
+        (place.folder / "gone.txt").unlink()
+        (place.folder / "same.txt").write_text("1")
+        (place.folder / "made.txt").write_text("by the way")
+        told.append(place.altered())
+    assert told == [(), ("edited.txt", "gone.txt")]
