@@ -228,6 +228,41 @@ class LocalResults:
     def prune(self, finished_before: float) -> list[str]:
         return self._attempt(lambda execute: prune(execute, finished_before), [], writes=True)
 
+    def count(self) -> int:
+        return self._attempt(lambda execute: int(next(iter(execute("SELECT count(*) FROM results", {})))[0]), 0)
+
+    def drop_oldest(self, one_in: int) -> bool:
+        """Remove the oldest of every so many results, at least one, and give its room back. False: there was none."""
+
+        def drop(execute: Execute) -> bool:
+            rows = list(execute("SELECT max(seq), min(seq), count(*) FROM results", {}))
+            newest, oldest, count = rows[0]
+            if not count:
+                return False
+            params = {"until": oldest + (newest - oldest) // one_in}
+            execute("DELETE FROM test_results WHERE run IN (SELECT run FROM results WHERE seq <= :until)", params)
+            execute("DELETE FROM results WHERE seq <= :until", params)
+            return True
+
+        dropped = self._attempt(drop, False, writes=True)
+        self.compact()
+        return dropped
+
+    def compact(self) -> None:
+        """Give the room of what was removed back to the disk."""
+
+        def vacuum(execute: Execute) -> None:
+            execute("VACUUM", {})
+            execute("PRAGMA wal_checkpoint(TRUNCATE)", {})
+
+        if self.path.exists():
+            self._attempt(vacuum, None)
+
+    def size_bytes(self) -> int:
+        """Of the file and of what SQLite keeps beside it."""
+        files = (self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

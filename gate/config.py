@@ -22,6 +22,7 @@ from gate.config_values import (
     ENV,
     EXPRESSION,
     FILE,
+    FILES,
     FLAG,
     FOLDERS,
     GLOBS,
@@ -141,6 +142,7 @@ class Hooks:
     budget_s: float = 0.0  # checks not expected to fit are left to the gate; 0: no limit
     cache_size_bytes: int = 100_000_000
     cache_age_s: float = 30 * 86400.0
+    link: tuple[str, ...] = ()  # untracked files and folders that checks see besides what is staged
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +346,12 @@ KEYS: tuple[Key, ...] = (
         "most time that checks take at a commit; what is not expected to fit is left to the gate; 0s: no limit",
     ),
     Key("hooks.cache_size", SIZE, '"200MB"', "most room for kept results and logs in a developer's clone"),
+    Key(
+        "hooks.link",
+        FILES,
+        '[".venv", "node_modules"]',
+        "files and folders of the work tree that are not tracked and that checks see besides what is staged",
+    ),
     Key("hooks.cache_age", POSITIVE_DURATION, '"7d"', "kept results and logs older than this are removed there"),
     Key("check[].name", NAME, '"unit"', "what the check is called everywhere"),
     Key("check[].command", COMMAND, '"pytest --junitxml={junit}"', "what is run; exit status 0 is green"),

@@ -418,6 +418,7 @@ TARGETS = Kind("list of names", _list(_target, may_be_empty=False), write=_unset
 TRAILERS = Kind("list of names", _list(_trailer), write=list)
 TAGS = Kind("list of patterns", _list(_tag), write=list)
 FOLDERS = Kind("list of paths", _list(_folder), write=list)
+FILES = Kind("list of paths", _list(_file_name), write=list)
 COMMANDS = Kind("list of commands", _list(_text("a command")), write=list)
 ENV = Kind("table of texts", _env, write=dict)
 EXPRESSION = Kind("regular expression", _expression)

@@ -1,44 +1,40 @@
-"""Runs the checks of the staged gate.toml on what is staged, with the server's own runner, keys and kind of store.
+"""The slow half of ``gate check``: runs the checks of the staged gate.toml on what is staged, within the budget.
 
-A check with declared inputs runs in a folder that holds just those, written from the staged content. A check over the whole
-tree runs in the work tree, which is warm but may hold more than what is staged: its result is kept, and a kept one believed,
-only while the two agree. The index is never touched and its lock never taken: git may hold it.
+Nothing here takes the lock of the index, which git may hold. The one thing that writes to the index and the work tree is
+hooks/fixes.py, for a check that mends files, and only in a commit that comes straight from git or when asked for.
 """
 
 import os
-import queue
-import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 
 from ci.errors import UserError
 from ci.git import PlainGit, read_file
 from ci.keys import KeyMaker, matcher, touched
-from ci.model import Check, CheckName, InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha, Stage
-from ci.results import LocalResults, newest_green
-from ci.run import RunSettings, run_check
-from ci.sandbox import Isolation
-from ci.workspace import Place, Workspace
+from ci.model import Check, CheckName, InputKey, Outcome, Result, Sha, Stage
+from ci.run import RunSettings
 from gate.config import CONFIG_NAME, Config
 from hooks import text
 from hooks.check import forget_green, remember_green
 from hooks.config import parsed
-from hooks.staged import SUBMODULE, Staged, ask_git
+from hooks.fixes import Applied, Mended, apply_fixes, patch_of
+from hooks.order import Waiting, order
+from hooks.session import Job, Report, Session, cores, tree_paths
+from hooks.staged import Staged, ask_git, look
 
 EXIT_GREEN, EXIT_RED, EXIT_UNAVAILABLE = 0, 1, 4
 
-_SIGNAL_SEEN_WITHIN_S = 0.2
-_LOGS_KEPT_S = 7 * 86400.0
-_RESULTS_KEPT_S = 30 * 86400.0
+# Who calls us: git itself through a hook that gate install wrote, a runner that hides unstaged edits by itself, or a person.
+INSTALLED = "GATE_HOOK"
+RUNNER = "PRE_COMMIT"
+SKIP = "GATE_SKIP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +47,8 @@ class Wish:
     json: bool = False
     cache: bool = True
     only: tuple[CheckName, ...] = ()
+    fix: bool = False
+    budget: bool = True
 
     @property
     def is_plain(self) -> bool:
@@ -69,33 +67,6 @@ class Scope:
     besides: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A check to answer for. files: for {files}; None: all that match. key: None when no result of it may be kept."""
-
-    check: Check
-    key: InputKey | None
-    files: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one check came to. outcome None: it did not run, and reason says why; is_blocked when that is no good sign."""
-
-    check: CheckName
-    outcome: Outcome | None
-    duration_s: float = 0.0
-    is_cached: bool = False
-    is_blocked: bool = False
-    reason: str = ""
-    failed: tuple[str, ...] = ()
-    log: str = ""
-
-    @property
-    def is_fine(self) -> bool:
-        return self.outcome is Outcome.GREEN or (self.outcome is None and not self.is_blocked)
-
-
 def run_checks(words: list[str], staged: Staged | None) -> int:
     """The slow half of ``gate check``. Returns the exit code. Raises UserError and Unavailable."""
     wish = wished(words)
@@ -103,25 +74,22 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
         raise UserError(text.no_work_tree(str(Path.cwd())))
     started_at = time.monotonic()
     _leave_hook_environment()
-    git = PlainGit(Path(staged.git_dir))
-    scope = _scope(git, staged, wish)
-    config = _config(git, scope.tree)
-    checks = select_checks(config, wish)
-    changed = None if scope.files is None else {*scope.files, *scope.besides}
-    jobs, untouched = _jobs(git, scope, checks, changed)
-    settings = RunSettings(isolation="plain", pass_env=config.run.pass_env, log_max_bytes=config.run.log_max_bytes)
-    session = _Session(git, staged, settings, scope.tree, use_cache=wish.cache)
-    printer: text.Printer = text.JsonPrinter(wish.stage, scope.tree) if wish.json else text.LinePrinter(checks)
-    reports = []
-    with _ended_by_signals(), session:
-        for report in chain(untouched, session.reports(jobs)):
-            reports.append(report)
-            printer.tell(report)
+    with ended_by_signals():
+        round_ = _Round(staged, wish)
+        printer: text.Printer
+        printer = text.JsonPrinter(wish.stage, round_.scope.tree) if wish.json else text.LinePrinter(round_.checks)
+        reports = round_.mend(printer)
+        if round_.applied.paths:
+            # What is staged now is not what was checked.
+            staged = look() or staged
+            round_ = _Round(staged, replace(wish, fix=False), mended=round_.applied.paths)
+            reports = []
+        reports += round_.run(printer, reports)
     printer.finish(reports, time.monotonic() - started_at)
-    for line in session.warnings():
+    for line in round_.warnings:
         text.warn(f"gate: {line}")
     code = exit_code(reports)
-    _remember(staged, wish, session, code, [job.check for job in jobs])
+    _remember(staged, wish, round_, code, reports)
     return code
 
 
@@ -141,6 +109,8 @@ def wished(words: list[str]) -> Wish:
     parser.add_argument("--all-files", action="store_true", help=text.HELP_ALL_FILES)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=text.HELP_ONLY)
     parser.add_argument("--no-cache", dest="cache", action="store_false", help=text.HELP_NO_CACHE)
+    parser.add_argument("--no-budget", dest="budget", action="store_false", help=text.HELP_NO_BUDGET)
+    parser.add_argument("--fix", action="store_true", help=text.HELP_FIX)
     parser.add_argument("--json", action="store_true", help=text.HELP_JSON)
     parser.add_argument("files", nargs="*", metavar="FILES", help=text.HELP_FILES)
     given = parser.parse_args(words)
@@ -151,6 +121,8 @@ def wished(words: list[str]) -> Wish:
         json=given.json,
         cache=given.cache,
         only=tuple(CheckName(name) for name in given.only),
+        fix=given.fix or INSTALLED in os.environ,
+        budget=given.budget,
     )
 
 
@@ -175,6 +147,153 @@ def exit_code(reports: Iterable[Report]) -> int:
     return EXIT_UNAVAILABLE if outcomes else EXIT_GREEN
 
 
+# --- one look at what is staged ------------------------------------------------------------------------------------------
+
+
+class _Round:
+    """What is staged at one moment, and the answers for it. mended: files that an earlier round has just mended."""
+
+    def __init__(self, staged: Staged, wish: Wish, mended: Sequence[str] = ()) -> None:
+        self._staged = staged
+        self._wish = wish
+        self._git = PlainGit(Path(staged.git_dir))
+        self.scope = _scope(self._git, staged, wish)
+        config = _config(self._git, self.scope.tree)
+        self._config = config
+        self.checks = select_checks(config, wish)
+        self._mended = tuple(mended)
+        changed = None if self.scope.files is None else {*self.scope.files, *self.scope.besides}
+        skipped = _skipped(self.checks)
+        wanted = [check for check in self.checks if check.name not in skipped]
+        self._jobs, self._idle = _jobs(self._git, self.scope, wanted, changed)
+        self._idle += [Report(name, None, idle=text.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
+        self.applied = Applied((), b"")
+        self.warnings: list[str] = []
+        self.known_until = float("inf")
+        self.is_kept = True
+
+    def mend(self, printer: text.Printer) -> list[Report]:
+        """Run the checks that mend files, and apply what they did where that was asked for. Without such checks: nothing."""
+        fixers = [job for job in self._jobs if job.check.fix]
+        if not fixers or not self._wish.fix:
+            return []
+        with self._session(printer) as session:
+            reports = list(self._answers(session, fixers, printer, quiet=True))
+        fixes = [fix for report in reports for fix in report.fixes]
+        if not fixes:
+            for report in reports:
+                printer.tell(report)
+            return reports
+        self.applied = apply_fixes(self._staged, _last_of_each(fixes))
+        if self.applied.paths:
+            printer.note(text.mended(self.applied.paths))
+            return []
+        return [self._told(report, printer) for report in reports]
+
+    def run(self, printer: text.Printer, done: Sequence[Report]) -> list[Report]:
+        """Answer for all that is not done yet, within the budget. Returns the reports of these."""
+        for report in self._idle:
+            printer.tell(report)
+        known = {report.check for report in done}
+        with self._session(printer) as session:
+            jobs = [job for job in self._jobs if job.check.name not in known]
+            return [*self._idle, *self._answers(session, jobs, printer, done)]
+
+    def _answers(
+        self,
+        session: Session,
+        jobs: Sequence[Job],
+        printer: text.Printer,
+        done: Sequence[Report] = (),
+        *,
+        quiet: bool = False,
+    ) -> Iterator[Report]:
+        kept = session.kept(jobs)
+        chosen, left = self._ordered(session, jobs, kept)
+        for name, ends_at_s in left.items():
+            reason = text.left_to_the_gate(ends_at_s, self._config.hooks.budget_s)
+            report = Report(CheckName(name), None, idle=text.LEFT, reason=reason)
+            printer.tell(report)
+            yield report
+        for report in session.reports(chosen, kept, done):
+            yield report if quiet else self._told(report, printer)
+        self.warnings += [line for line in session.warnings() if line not in self.warnings]
+        self.known_until = min(self.known_until, session.known_until)
+        self.is_kept = self.is_kept and session.is_kept and not left
+        if session.has_run:
+            session.tidy(self._config.hooks.cache_age_s, self._config.hooks.cache_size_bytes)
+
+    def _ordered(
+        self, session: Session, jobs: Sequence[Job], kept: Mapping[CheckName, Result]
+    ) -> tuple[list[Job], Mapping[str, float]]:
+        """The jobs in the order to start them, what is known first, and what is left to the gate."""
+        known = [job for job in jobs if job.check.name in kept]
+        open_ = {job.check.name: job for job in jobs if job.check.name not in kept}
+        if not open_:
+            return known, {}
+        has_budget = self._wish.is_plain and self._wish.budget and not self._wish.names
+        expectations = session.expectations([job.check for job in open_.values()])
+        found = order(
+            [Waiting(name, expectations[name], job.check.needs) for name, job in open_.items()],
+            cores(),
+            self._config.hooks.budget_s if has_budget or RUNNER in os.environ else 0.0,
+        )
+        return [*known, *(open_[CheckName(name)] for name in found.run)], found.left
+
+    def _told(self, report: Report, printer: text.Printer) -> Report:
+        """The report with its fixes put down as a patch for people, and told."""
+        if report.fixes:
+            report = replace(report, reason=self._patched(report))
+        printer.tell(report)
+        return report
+
+    def _patched(self, report: Report) -> str:
+        patch = Path(self._staged.common_dir, "gate", "logs", f"{report.check}-{os.urandom(4).hex()}.patch")
+        patch.parent.mkdir(parents=True, exist_ok=True)
+        patch.write_bytes(patch_of(self._staged, report.fixes))
+        paths = [fix.path for fix in report.fixes]
+        is_stuck = bool({*paths} & {*self._mended})
+        shown = os.path.relpath(patch)
+        return text.not_stable(paths) if is_stuck else text.patch_left(paths, shown, was_tried=self._wish.fix)
+
+    def _session(self, printer: text.Printer) -> Session:
+        run = self._config.run
+        staged = self._staged
+        return Session(
+            Path(staged.common_dir),
+            RunSettings(isolation="plain", pass_env=run.pass_env, log_max_bytes=run.log_max_bytes),
+            self.scope.tree,
+            lambda: candidate(self._git, self.scope.tree, staged.head),
+            top=Path(staged.top),
+            work_tree=Path(staged.top) if RUNNER in os.environ else None,
+            links=self._config.hooks.link,
+            use_cache=self._wish.cache,
+            watch=printer.watch,
+        )
+
+
+def candidate(git: PlainGit, tree: Sha, parent: str | None) -> Sha:
+    """A commit of this tree on top of the parent, the same each time, that no ref names."""
+    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in _NOBODY.items()}
+    words = ("commit-tree", "--no-gpg-sign", tree, "-m", "What is staged", *(["-p", parent] if parent else []))
+    return Sha(git.run(*words, env=who).text)
+
+
+_NOBODY = {"NAME": "gate", "EMAIL": "gate@localhost", "DATE": "1000000000 +0000"}
+
+
+def _last_of_each(fixes: Iterable[Mended]) -> list[Mended]:
+    """One fix for each file. Two checks that mended the same one meet in the next round."""
+    return list({fix.path: fix for fix in reversed([*fixes])}.values())
+
+
+def _skipped(checks: Sequence[Check]) -> list[CheckName]:
+    """Checks that their owner skips this time. A name that is none is an error, for a skip that does nothing misleads."""
+    names = [name.strip() for name in os.environ.get(SKIP, "").split(",") if name.strip()]
+    there = [check.name for check in checks]
+    return [name for name in there if name in names]
+
+
 # --- what is looked at --------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +301,7 @@ def _scope(git: PlainGit, staged: Staged, wish: Wish) -> Scope:
     tree = _write_tree(git, staged)
     if wish.names:
         # Runners of hooks do not pass the names of deleted files, and a deletion can break a build like any other change.
-        also = staged.deleted() if "PRE_COMMIT" in os.environ else []
+        also = staged.deleted() if RUNNER in os.environ else []
         return Scope(tree, _named(git, tree, staged, wish.names), tuple(also))
     # Past the commit the gate itself looks at everything; at the commit, what is staged is what is new.
     if wish.all_files or wish.stage is not Stage.PRE_COMMIT:
@@ -198,7 +317,7 @@ def _write_tree(git: PlainGit, staged: Staged) -> Sha:
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         copy = Path(folder, "index")
         with suppress(FileNotFoundError):  # nothing was ever staged here: git reads a missing index as an empty one
-            shutil.copyfile(os.fsdecode(answer.removesuffix(b"\n")), copy)
+            copy.write_bytes(Path(os.fsdecode(answer.removesuffix(b"\n"))).read_bytes())
         return Sha(git.run("write-tree", env={"GIT_INDEX_FILE": str(copy)}).text)
 
 
@@ -206,22 +325,13 @@ def _named(git: PlainGit, tree: Sha, staged: Staged, names: Collection[str]) -> 
     """The files of the tree that these names mean; a folder means all below it."""
     wanted = [_below_top(staged, name) for name in names]
     if "" in wanted:
-        return tuple(_tree_paths(git, tree, ()))
-    found = tuple(_tree_paths(git, tree, wanted))
+        return tuple(tree_paths(git, tree, ()))
+    found = tuple(tree_paths(git, tree, wanted))
     folders = {path[: at + 1] for path in found for at, letter in enumerate(path) if letter == "/"}
     for path in wanted:
         if path not in found and path + "/" not in folders:
             text.warn(text.not_staged(path))
     return found
-
-
-def _tree_paths(git: PlainGit, tree: Sha, paths: Collection[str]) -> Iterator[str]:
-    """Files of the tree at or below these paths; no paths: all. Submodules are no files."""
-    words = ("ls-tree", "-r", "-z", "--full-tree", tree, "--", *paths)
-    for line in git.run(*words, env={"GIT_LITERAL_PATHSPECS": "1"}).out.split(b"\0")[:-1]:
-        meta, path = line.split(b"\t", 1)
-        if not meta.startswith(SUBMODULE):
-            yield os.fsdecode(path)
 
 
 def _below_top(staged: Staged, name: str) -> str:
@@ -249,217 +359,26 @@ def _jobs(
     for check in checks:
         files = None if scope.files is None else tuple(filter(matcher(check.inputs), scope.files))
         if check.name not in concerned or (check.names_files and files == ()):
-            untouched.append(Report(check.name, None, reason=text.NO_FILES))
+            untouched.append(Report(check.name, None, idle=text.NO_FILES, reason=text.NO_FILES))
             continue
         # A check that may look at history is not answered for by a tree; its server side result has a commit in its key.
         key = None if check.git else keys[check.name]
         if check.names_files and files is not None and key is not None:
-            key = _key_for_files(key, files)
+            key = key_for_files(key, files)
         jobs.append(Job(check, key, files if check.names_files else None))
     return jobs, untouched
 
 
-def _key_for_files(key: InputKey, files: Sequence[str]) -> InputKey:
+def key_for_files(key: InputKey, files: Sequence[str]) -> InputKey:
     """The key of a run that is told of some files only: it may come to another end than one that is told of all."""
     return InputKey(sha256(b"\0".join([key.encode(), *map(os.fsencode, files)])).hexdigest())
 
 
-# --- running ------------------------------------------------------------------------------------------------------------
-
-
-class _Session:
-    """One run of ``gate check``: its store, a place for every check, its threads. Used by one thread."""
-
-    def __init__(self, git: PlainGit, staged: Staged, settings: RunSettings, tree: Sha, *, use_cache: bool) -> None:
-        self._git = git
-        self._top = Path(staged.top)
-        self._settings = settings
-        self._tree = tree
-        self._use_cache = use_cache
-        self._home = Path(staged.common_dir, "gate")
-        self._results = LocalResults(self._home / "results.sqlite")
-        self._cancelled = threading.Event()
-        self._ends: queue.SimpleQueue[tuple[Job, RunEnd | BaseException]] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._warnings: list[str] = []
-        self.known_until = float("inf")  # epoch seconds UTC: when the first of the results is too old
-        self.is_kept = True  # every result is in the store now
-
-    def __enter__(self) -> "_Session":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Every process that was started has ended when this returns."""
-        self._cancelled.set()
-        for thread in self._threads:
-            thread.join()
-        if self._threads:
-            self._results.prune(time.time() - _RESULTS_KEPT_S)
-            _remove_old_logs(self._home / "logs", time.time() - _LOGS_KEPT_S)
-        self._results.close()
-
-    def warnings(self) -> list[str]:
-        return [*self._warnings, *([self._results.warning] if self._results.warning else [])]
-
-    def reports(self, jobs: Sequence[Job]) -> Iterator[Report]:
-        """The report of every job, as soon as it is known; as many run at once as there are cores.
-
-        Raises what a run raised that is no outcome: Unavailable, UserError, our bugs.
-        """
-        names = {job.check.name for job in jobs}
-        waiting = [*jobs]
-        done: dict[CheckName, Report] = {}
-        running = 0
-        agrees = not any(_is_in_work_tree(job.check) for job in jobs) or _work_tree_agrees()
-        kept = self._kept_results(jobs, agrees=agrees)
-        while waiting or running:
-            ready = [job for job in waiting if all(need in done or need not in names for need in job.check.needs)]
-            known = [report for job in ready if (report := _known(job, kept, done)) is not None]
-            for report in known:
-                done[report.check] = report
-                yield report
-            startable = [job for job in ready if job.check.name not in done]
-            for job in startable[: _cores() - running]:
-                self._start(job)
-                running += 1
-                waiting.remove(job)
-            waiting = [job for job in waiting if job.check.name not in done]
-            if known or not running:
-                continue  # what is known now may have made others ready
-            job, end = self._next_end()
-            running -= 1
-            if isinstance(end, BaseException):
-                raise end
-            report = self._judged(job, end, agrees=agrees)
-            done[report.check] = report
-            yield report
-
-    def _next_end(self) -> tuple[Job, RunEnd | BaseException]:
-        while True:
-            # A signal that comes between Python's look for signals and the wait itself is only seen after the wait.
-            with suppress(queue.Empty):
-                return self._ends.get(timeout=_SIGNAL_SEEN_WITHIN_S)
-
-    def _kept_results(self, jobs: Sequence[Job], *, agrees: bool) -> dict[CheckName, Result]:
-        """The green result that spares each job its run, where there is one."""
-        if not self._use_cache:
-            return {}
-        usable = [job for job in jobs if job.key is not None and (agrees or not _is_in_work_tree(job.check))]
-        found = self._results.for_keys([job.key for job in usable if job.key is not None])
-        kept = {}
-        for job in usable:
-            results = found.get(job.key, []) if job.key is not None else []
-            result = newest_green(results, time.time(), job.check.max_age_s)
-            if result is not None:
-                kept[job.check.name] = result
-                self._note_age(job.check, result.finished_at)
-        return kept
-
-    def _note_age(self, check: Check, finished_at: float) -> None:
-        if check.max_age_s is not None:
-            self.known_until = min(self.known_until, finished_at + check.max_age_s)
-
-    def _start(self, job: Job) -> None:
-        thread = threading.Thread(target=self._run, args=(job,), name=f"check {job.check.name}")
-        self._threads.append(thread)
-        thread.start()
-
-    def _run(self, job: Job) -> None:
-        """In a thread of its own: the run from its place to its end."""
-        run = RunId(os.urandom(8).hex())
-        request = RunRequest(run, job.check, job.key or InputKey(""), self._tree, files=job.files)
-        log = self._home / "logs" / f"{_as_file_name(job.check.name)}-{run}.log"
-        try:
-            with self._place(request) as place:
-                end = run_check(request, place, self._settings, log, self._cancelled)
-        except BaseException as failure:  # raised again by the thread that waits for this one
-            self._ends.put((job, failure))
-        else:
-            self._ends.put((job, replace(end, log=str(log.relative_to(self._home)) if log.exists() else "")))
-
-    @contextmanager
-    def _place(self, request: RunRequest) -> Iterator[Place]:
-        if _is_in_work_tree(request.check):
-            names_all = request.check.names_files and request.files is None
-            yield Place(self._top, tuple(_tree_paths(self._git, self._tree, ())) if names_all else None)
-            return
-        with tempfile.TemporaryDirectory(prefix="gate-", ignore_cleanup_errors=True) as folder:
-            workspace = Workspace(self._git, Path(folder).resolve(), 0, PlainGit)
-            with workspace.place(request, Isolation.PLAIN) as place:
-                yield place
-
-    def _judged(self, job: Job, end: RunEnd, *, agrees: bool) -> Report:
-        """Keep the result where it says something about what is staged, and make the report."""
-        result = end.result
-        if result is None:  # only we ourselves cancel, and then nobody waits for reports
-            raise KeyboardInterrupt
-        log = self._home / end.log if end.log else None
-        if end.outcome is Outcome.GREEN and log is not None:
-            log.unlink(missing_ok=True)
-            result, log = replace(result, log=""), None
-        if job.key is None or (_is_in_work_tree(job.check) and not (agrees and self._still_agrees())):
-            self.is_kept = False
-        else:
-            self._results.record(result, end.tests)
-            self._note_age(job.check, result.finished_at)
-        return Report(
-            job.check.name,
-            end.outcome,
-            duration_s=result.duration_s,
-            reason=end.reason,
-            failed=result.failed,
-            log="" if log is None else str(log),
-        )
-
-    def _still_agrees(self) -> bool:
-        """Asked after a run: a check, or its owner meanwhile, may have changed files that git knows."""
-        agrees = _work_tree_agrees()
-        if not agrees and text.WORK_TREE_CHANGED not in self._warnings:
-            self._warnings.append(text.WORK_TREE_CHANGED)
-        return agrees
-
-
-def _known(job: Job, kept: Mapping[CheckName, Result], done: Mapping[CheckName, Report]) -> Report | None:
-    """The report of a job that need not, or must not, run."""
-    bad = next((need for need in job.check.needs if need in done and not done[need].is_fine), None)
-    if bad is not None:
-        return Report(job.check.name, None, is_blocked=True, reason=text.blocked_by(bad))
-    result = kept.get(job.check.name)
-    return None if result is None else Report(job.check.name, Outcome.GREEN, result.duration_s, is_cached=True)
-
-
-def _is_in_work_tree(check: Check) -> bool:
-    return check.is_whole_tree or check.git
-
-
-def _work_tree_agrees() -> bool:
-    """Whether the work tree holds what is staged and, but for ignored files, nothing else."""
-    asked = ("--no-optional-locks", "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal")
-    failed, answer = ask_git((*asked, "--ignore-submodules=none"))[0]
-    # "XY path": X is how the index differs from HEAD, Y how the work tree differs from the index.
-    return not failed and all(entry[1:2] == b" " for entry in answer.split(b"\0") if entry)
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
-
-
-def _as_file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]
-
-
-def _remove_old_logs(folder: Path, before: float) -> None:
-    with suppress(OSError):
-        for log in folder.iterdir():
-            if log.stat().st_mtime < before:
-                log.unlink(missing_ok=True)
+# --- around it ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """Whoever ends us ends the checks too: a plain SIGTERM would leave their processes behind."""
 
     def interrupt(*_: object) -> None:
@@ -482,9 +401,10 @@ def _leave_hook_environment() -> None:
         os.environ["PATH"] = os.pathsep.join(entry for entry in os.get_exec_path() if entry != ours)
 
 
-def _remember(staged: Staged, wish: Wish, session: _Session, code: int, checks: Sequence[Check]) -> None:
+def _remember(staged: Staged, wish: Wish, round_: _Round, code: int, reports: Sequence[Report]) -> None:
     """Leave the marker for the next commit of the same content, when nothing but the content decided the outcome."""
+    decided = not any(report.idle in (text.LEFT, text.SKIPPED) for report in reports)
     if code != EXIT_GREEN:
         forget_green(staged)
-    elif session.is_kept and wish.is_plain and not any(check.tools for check in checks):
-        remember_green(staged, list(wish.names), session.known_until)
+    elif round_.is_kept and decided and wish.is_plain and not any(check.tools for check in round_.checks):
+        remember_green(staged, list(wish.names), round_.known_until)

@@ -17,6 +17,7 @@ LOCAL_COMMANDS = {
     "check": "hooks.check:run",
     "message": "hooks.message:run",
     "push": "hooks.push:run",
+    "cache": "hooks.cache:run",
 }
 _ALL_OTHERS = "gate.cli:main"
 
@@ -27,6 +28,7 @@ in your working repository
   check       run the checks of gate.toml on what is staged
   message     judge a commit message (git calls it: commit-msg)
   push        judge a push before it is sent (git calls it: pre-push)
+  cache       what the hooks keep here: show, prune or clear it
   init        write a first gate.toml, or make a bare repository a gated one
   config      check or show a gate.toml
 

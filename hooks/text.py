@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,7 +11,8 @@ from ci.model import Check, CheckName, Outcome, Sha, Stage
 from gate.config import CONFIG_NAME, Problem
 
 if TYPE_CHECKING:
-    from hooks.local import Report
+    from hooks.cache import Kept
+    from hooks.session import Report
 
 
 def warn(line: str) -> None:
@@ -141,10 +142,15 @@ HELP_STAGE = "pre-commit (default); merge: with pre-commit, all that the gate as
 HELP_ALL_FILES = "look at all tracked files, not only at those that are staged"
 HELP_ONLY = "only this check; may be given more than once"
 HELP_NO_CACHE = "run also what was green before with the same inputs"
+HELP_NO_BUDGET = "run all, however long it takes: [hooks] budget is passed over"
+HELP_FIX = "apply what checks with fix = true mended to the index and the work tree; at a commit this is done anyway"
 HELP_JSON = "print one JSON object instead of lines"
 HELP_FILES = "look at these files or folders of what is staged"
 
+# Why a check did not run that nothing is wrong with.
 NO_FILES = "no files"
+SKIPPED = "skipped"
+LEFT = "left"
 WORK_TREE_CHANGED = "files changed in the work tree while checks ran over it, so their results are not kept: see git status"
 
 _TAIL_LINES = 40
@@ -181,27 +187,108 @@ def blocked_by(need: CheckName) -> str:
     return f"not run: it needs {shown(need)}, which is not green"
 
 
+def skipped_by(variable: str) -> str:
+    return f"by {variable}; the gate runs it all the same"
+
+
+def left_to_the_gate(ends_at_s: float, budget_s: float) -> str:
+    return f"to the gate: it would end after about {span(ends_at_s)}, and [hooks] budget is {span(budget_s)}"
+
+
+def mended(paths: Sequence[str]) -> str:
+    return f"mended and staged: {_some(paths)}"
+
+
+def patch_left(paths: Sequence[str], patch: str, *, was_tried: bool) -> str:
+    if was_tried:
+        cure = f"stage them, or git apply --cached {shlex.quote(patch)}"
+        return f"it would mend {_some(paths)}, where it meets lines that are not staged: {cure}"
+    return f"it would mend {_some(paths)}: gate check --fix does that, or git apply --index {shlex.quote(patch)}"
+
+
+def not_stable(paths: Sequence[str]) -> str:
+    return f"it mended {_some(paths)} a second time: two checks undo each other's work, or one never ends"
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    return ", ".join(map(shown, paths[:5])) + more
+
+
+# --- gate cache -----------------------------------------------------------------------------------------------------------
+
+CACHE_DESCRIPTION = (
+    "What the hooks keep in this repository: results, logs and warm work trees. Any of it may go; it costs a run."
+)
+HELP_CACHE = "show (default): how much there is; clear: remove all; prune: remove what is old or too much"
+HELP_CACHE_AGE = "for prune: remove what is older, as in 7d; without it [hooks] cache_age"
+HELP_CACHE_SIZE = "for prune: keep no more than this of results and logs, as in 50MB; without it [hooks] cache_size"
+
+
+def cache_told(action: str, home: str, pool: str, before: "Kept", after: "Kept", *, as_json: bool) -> str:
+    """What ``gate cache`` prints."""
+    if as_json:
+        import json
+
+        return json.dumps({"action": action, "folder": home, "pool": pool, **after._asdict()}, indent=2) + "\n"
+    freed = sum(before[1::2]) - sum(after[1::2])
+    lines = [
+        f"{after.results} results  {size(after.results_bytes)}",
+        f"{after.logs} logs  {size(after.logs_bytes)}   in {shown(home)}",
+        f"{after.trees} work trees  {size(after.trees_bytes)}   in {shown(pool)}",
+    ]
+    return "\n".join([*lines, *([f"removed {size(freed)}"] if action != "show" else [])]) + "\n"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    for unit_bytes, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit_bytes:
+            return f"{count / unit_bytes:.1f} {unit}"
+    return f"{count} B"
+
+
+# --- how gate check prints ------------------------------------------------------------------------------------------------
+
+
 class Printer(Protocol):
     """Tells of every report as it comes, and of all of them in the end."""
 
+    @property
+    def watch(self) -> Callable[[list[tuple[str, float]]], None] | None:
+        """To be told what runs; None: nobody looks."""
+        ...
+
     def tell(self, report: "Report") -> None: ...
+
+    def note(self, line: str) -> None: ...
 
     def finish(self, reports: Sequence["Report"], duration_s: float) -> None: ...
 
 
 class LinePrinter:
-    """A line per check; after a red one the tests that failed, the end of its output and where the rest is."""
+    """What is not green at once, with the tests that failed, the end of its output and where the rest is; in the end a line
+    for each of the others, and one for all. On a terminal the last line shows what runs."""
 
     def __init__(self, checks: Sequence[Check]) -> None:
         self._width = max((len(shown(check.name)) for check in checks), default=0)
-        self._is_colourful = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_colourful = self._is_terminal and not os.environ.get("NO_COLOR")
+        self._quiet: list[str] = []
+
+    @property
+    def watch(self) -> Callable[[list[tuple[str, float]]], None] | None:
+        return self._show_running if self._is_terminal else None
 
     def tell(self, report: "Report") -> None:
         word, colour = self._word(report)
         time = "" if report.outcome is None or report.is_cached else span(report.duration_s)
-        self._say(f"{shown(report.check):<{self._width}}  {self._painted(f'{word:<8}', colour)}  {time}".rstrip())
+        why = shown(report.reason) if report.idle and report.reason != report.idle else time
+        line = f"{shown(report.check):<{self._width}}  {self._painted(f'{word:<8}', colour)}  {why}".rstrip()
         if report.is_fine:
+            self._quiet.append(line)
             return
+        self._say(line)
         if report.reason:
             self._say(f"  {shown(report.reason)}")
         for name in report.failed[:_FAILED_SHOWN]:
@@ -213,15 +300,24 @@ class LinePrinter:
                 self._say(f"  | {line}")
             self._say(f"  whole output: {shown(os.path.relpath(report.log))}")
 
+    def note(self, line: str) -> None:
+        self._say(f"gate: {line}")
+
     def finish(self, reports: Sequence["Report"], duration_s: float) -> None:
+        for line in self._quiet:
+            self._say(line)
         green = [report for report in reports if report.outcome is Outcome.GREEN]
         cached = sum(report.is_cached for report in green)
         bad = [report for report in reports if not report.is_fine]
-        idle = len(reports) - len(green) - len(bad)
         parts = [f"{len(green)} green" + (f" ({cached} cached)" if cached else "")]
         parts += [f"{len(bad)} not green: {', '.join(shown(report.check) for report in bad)}"] if bad else []
-        parts += [f"{idle} without files"] if idle else []
-        self._say(f"{'; '.join(parts)}; {span(duration_s)}" if reports else "no check for this stage in gate.toml")
+        for idle, words in ((NO_FILES, "without files"), (LEFT, "left to the gate"), (SKIPPED, "skipped")):
+            count = sum(report.idle == idle for report in reports)
+            parts += [f"{count} {words}"] if count else []
+        ran = [report for report in reports if report.outcome is not None and not report.is_cached]
+        slowest = max(ran, key=lambda report: report.duration_s, default=None)
+        named = f", slowest {shown(slowest.check)}" if slowest is not None and len(ran) > 1 else ""
+        self._say(f"{'; '.join(parts)}; {span(duration_s)}{named}" if reports else "no check for this stage in gate.toml")
 
     def _word(self, report: "Report") -> tuple[str, int]:
         match report.outcome:
@@ -234,13 +330,20 @@ class LinePrinter:
             case Outcome.INFRASTRUCTURE:
                 return "NOT RUN", 33
             case None:
-                return ("NOT RUN", 33) if report.is_blocked else (NO_FILES, 2)
+                return ("NOT RUN", 33) if report.is_blocked else (report.idle, 2)
+
+    def _show_running(self, running: list[tuple[str, float]]) -> None:
+        line = ", ".join(f"{shown(name)} {int(seconds)} s" for name, seconds in running)
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 80
+        sys.stdout.write(f"\r\x1b[K{f'running: {line}'[: columns - 1]}")
+        sys.stdout.flush()
 
     def _painted(self, word: str, colour: int) -> str:
         return f"\x1b[{colour}m{word}\x1b[0m" if self._is_colourful else word
 
     def _say(self, line: str) -> None:
-        sys.stdout.write(line + "\n")
+        clear = "\r\x1b[K" if self._is_terminal else ""  # what runs is told in a line that the next one takes the place of
+        sys.stdout.write(f"{clear}{line}\n")
         sys.stdout.flush()  # a person waits for it
 
 
@@ -250,9 +353,17 @@ class JsonPrinter:
     def __init__(self, stage: Stage, tree: Sha) -> None:
         self._stage = stage
         self._tree = tree
+        self._notes: list[str] = []
+
+    @property
+    def watch(self) -> None:
+        return None
 
     def tell(self, report: "Report") -> None:
         pass
+
+    def note(self, line: str) -> None:
+        self._notes.append(line)
 
     def finish(self, reports: Sequence["Report"], duration_s: float) -> None:
         import json
@@ -262,6 +373,7 @@ class JsonPrinter:
                 "name": report.check,
                 "outcome": report.outcome,
                 "cached": report.is_cached,
+                "idle": report.idle,
                 "duration_s": round(report.duration_s, 3),
                 "reason": report.reason,
                 "failed": list(report.failed),
@@ -274,6 +386,7 @@ class JsonPrinter:
             "tree": self._tree,
             "green": all(report.is_fine for report in reports),
             "duration_s": round(duration_s, 3),
+            "notes": self._notes,
             "checks": checks,
         }
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")

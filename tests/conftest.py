@@ -7,9 +7,15 @@ import pytest
 from fakes.repositories import Repository, git_env
 
 
+@pytest.fixture(scope="session")
+def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _nobodys_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the settings, the identity or the home folder of whoever runs it."""
+def _nobodys_settings(monkeypatch: pytest.MonkeyPatch, _cache_folder: Path) -> None:
+    """No test sees the settings, the identity or the caches of whoever runs it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(_cache_folder))
     for name, value in git_env().items():
         if name.startswith(("GIT_", "TZ", "LC_")):
             monkeypatch.setenv(name, value)

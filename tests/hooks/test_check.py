@@ -16,7 +16,8 @@ import pytest
 from ci.model import Check, CheckName, Outcome, Stage
 from fakes.repositories import Repository, git_env
 from gate.config import Config
-from hooks.local import Report, Wish, exit_code, select_checks
+from hooks.local import Wish, exit_code, select_checks
+from hooks.session import Report
 
 GATE = Path(sys.executable).with_name("gate")
 PROJECT = Path(__file__).parents[2]
@@ -283,7 +284,7 @@ def test_a_merge_with_conflicts_is_judged_when_it_is_resolved(hooked: Clone) -> 
 
 def test_checks_do_not_get_the_variables_of_git(hooked: Clone, tmp_path: Path) -> None:
     """With GIT_DIR in its environment, a test suite that makes repositories wrecks the developer's own."""
-    hooked.rule('[[check]]\nname = "env"\ncommand = "! env | grep ^GIT_"\nstage = "pre-commit"\n')
+    hooked.rule('[[check]]\nname = "env"\ncommand = "! env | grep ^GIT_ | grep -v ^GIT_CEILING"\nstage = "pre-commit"\n')
     hooked.repository.git("worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
     linked = Clone(Repository(tmp_path / "linked"))
     linked.stage({"x": "x"})
@@ -351,32 +352,46 @@ def test_red_is_run_again(clone: Clone) -> None:
     assert clone.outcomes() == {"todo": "red"}
 
 
+UNDER_A_RUNNER = {"PRE_COMMIT": "1"}  # which hides unstaged edits, so that a whole tree is the work tree
+
+
 @pytest.mark.parametrize("dirt", ["src/a.py", "untracked.py"])
-def test_a_whole_tree_result_counts_only_for_a_clean_work_tree(clone: Clone, dirt: str) -> None:
+def test_a_check_over_the_whole_tree_sees_what_is_staged_and_nothing_else(clone: Clone, dirt: str) -> None:
+    clone.rule('[[check]]\nname = "whole"\ncommand = "! grep -r --include=*.py dirt ."\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "A\n"})
+    clone.repository.write(dirt, "dirt\n")
+    assert clone.outcomes() == {"whole": "green"}
+    clone.repository.git("add", "-A")
+    assert clone.outcomes() == {"whole": "red"}
+
+
+@pytest.mark.parametrize("dirt", ["src/a.py", "untracked.py"])
+def test_under_a_runner_a_whole_tree_result_counts_only_for_a_clean_work_tree(clone: Clone, dirt: str) -> None:
     clone.rule(WHOLE)
     clone.stage({"src/a.py": "A\n"})
     was = (clone.path / dirt).read_text() if (clone.path / dirt).exists() else None
     clone.repository.write(dirt, "dirt\n")
-    assert clone.outcomes() == {"whole": "green"}
-    assert clone.outcomes() == {"whole": "green"}
+    assert clone.outcomes(env=UNDER_A_RUNNER) == {"whole": "green"}
+    assert clone.outcomes(env=UNDER_A_RUNNER) == {"whole": "green"}
     if was is None:
         (clone.path / dirt).unlink()
     else:
         clone.repository.write(dirt, was)
-    assert clone.outcomes() == {"whole": "green"}
-    assert clone.outcomes() == {"whole": "cached"}
+    assert clone.outcomes(env=UNDER_A_RUNNER) == {"whole": "green"}
+    assert clone.outcomes(env=UNDER_A_RUNNER) == {"whole": "cached"}
     clone.repository.write(dirt, "dirt\n")
-    assert clone.outcomes() == {"whole": "green"}
+    assert clone.outcomes(env=UNDER_A_RUNNER) == {"whole": "green"}
+    assert clone.outcomes() == {"whole": "cached"}  # without one, what is staged is not what the work tree holds
 
 
-def test_a_check_that_changes_files_is_told_on(clone: Clone) -> None:
+def test_under_a_runner_a_check_that_changes_files_is_told_on(clone: Clone) -> None:
     clone.rule('[[check]]\nname = "fixer"\ncommand = "echo fixed > src/a.py"\nstage = "pre-commit"\n')
     clone.stage({"src/a.py": "A\n"})
-    done = clone.check()
+    done = clone.check(env=UNDER_A_RUNNER)
     assert done.returncode == 0
     assert "files changed in the work tree while checks ran" in done.stderr
     clone.repository.write("src/a.py", "A\n")
-    assert clone.outcomes() == {"fixer": "green"}
+    assert clone.outcomes(env=UNDER_A_RUNNER) == {"fixer": "green"}
 
 
 def test_results_have_the_keys_of_the_server(clone: Clone) -> None:
@@ -448,7 +463,7 @@ def test_what_hangs_on_tools_or_on_a_dirty_tree_is_looked_at_each_time(clone: Cl
     clone.rule(WHOLE)
     clone.stage({"src/a.py": "AA\n"})
     clone.repository.write("dirt", "d\n")
-    assert clone.check().returncode == 0
+    assert clone.check(env=UNDER_A_RUNNER).returncode == 0
     assert not (clone.path / ".git/gate/green").exists()
 
 

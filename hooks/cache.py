@@ -1,0 +1,160 @@
+"""``gate cache``: what the local hooks keep, and how it is kept small.
+
+Kept are results and logs, beside the repository's objects and shared by its linked work trees, and the warm work trees of
+the pool. All of it may go at any time: it costs a run.
+"""
+
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ci.errors import UserError
+from ci.results import LocalResults
+from gate.config import Config
+from hooks import text
+from hooks.config import read_config
+from hooks.pool import Pool, prune_pools
+from hooks.staged import ask_git
+
+_SHARE_DROPPED = 4  # of the results, one in so many goes at a time when all together are too large
+
+
+class Kept(NamedTuple):
+    """Bytes on disk, and counts."""
+
+    results: int
+    results_bytes: int
+    logs: int
+    logs_bytes: int
+    trees: int
+    trees_bytes: int
+
+
+def run(words: list[str]) -> int:
+    """``gate cache [show|clear|prune]``. Raises UserError and Unavailable."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="gate cache", description=text.CACHE_DESCRIPTION)
+    parser.add_argument("action", nargs="?", choices=["show", "clear", "prune"], default="show", help=text.HELP_CACHE)
+    parser.add_argument("--age", metavar="DURATION", help=text.HELP_CACHE_AGE)
+    parser.add_argument("--size", metavar="SIZE", help=text.HELP_CACHE_SIZE)
+    parser.add_argument("--json", action="store_true", help=text.HELP_JSON)
+    given = parser.parse_args(words)
+    home, pool = _places()
+    results = LocalResults(home / "results.sqlite")
+    rules = (read_config("", "HEAD") or Config()).hooks
+    before = measure(home, pool)
+    if given.action == "prune":
+        age_s = _duration(given.age) if given.age else rules.cache_age_s
+        tidy(home, results, time.time() - age_s, _size(given.size) if given.size else rules.cache_size_bytes)
+        prune_pools(time.time() - age_s)
+    elif given.action == "clear":
+        clear(home, results, pool)
+    after = measure(home, pool)
+    results.close()
+    sys.stdout.write(text.cache_told(given.action, str(home), str(pool.folder), before, after, as_json=given.json))
+    return 0
+
+
+def measure(home: Path, pool: Pool) -> Kept:
+    """What is there now."""
+    with LocalResults(home / "results.sqlite") as results:
+        count = results.count() if results.path.exists() else 0
+    logs = _files(home / "logs")
+    trees = [path for path in _entries(pool.folder) if path.is_dir()]
+    return Kept(
+        count,
+        sum(_size_of(path) for path in _files(home) if path.name.startswith("results.sqlite")),
+        len(logs),
+        sum(map(_size_of, logs)),
+        len(trees),
+        sum(_size_of(Path(folder, name)) for tree in trees for folder, _, names in os.walk(tree) for name in names),
+    )
+
+
+def tidy(home: Path, results: LocalResults, before: float, max_bytes: int) -> None:
+    """Remove results and logs from before this moment, and then the oldest of the rest until they take no more than this.
+
+    max_bytes: of the two together; a store with nothing in it takes some kilobytes all the same.
+    """
+    results.prune(before)
+    logs = sorted(_files(home / "logs"), key=lambda path: _time_of(path))
+    while logs and _time_of(logs[0]) < before:
+        logs.pop(0).unlink(missing_ok=True)
+    room = max_bytes - sum(map(_size_of, logs))
+    while logs and room < max_bytes // 2:  # half of it for the results, which are worth more
+        gone = logs.pop(0)
+        room += _size_of(gone)
+        gone.unlink(missing_ok=True)
+    while (taken := results.size_bytes()) > room and results.drop_oldest(_SHARE_DROPPED) and results.size_bytes() < taken:
+        continue
+
+
+def clear(home: Path, results: LocalResults, pool: Pool) -> None:
+    """Remove all of it. Work trees in use stay."""
+    results.prune(float("inf"))
+    results.compact()
+    for log in _files(home / "logs"):
+        log.unlink(missing_ok=True)
+    for marker in _files(home / "greens"):
+        marker.unlink(missing_ok=True)
+    pool.clear()
+
+
+def _places() -> tuple[Path, Pool]:
+    ((failed, answer),) = ask_git(("rev-parse", "--path-format=absolute", "--git-common-dir"))
+    if failed:
+        raise UserError(text.no_work_tree(str(Path.cwd())))
+    common = Path(os.fsdecode(answer.removesuffix(b"\n")))
+    return common / "gate", Pool(common)
+
+
+def _duration(word: str) -> float:
+    from gate.config_values import POSITIVE_DURATION
+
+    return float(POSITIVE_DURATION.read(word, _refuse("--age")))
+
+
+def _size(word: str) -> int:
+    from gate.config_values import SIZE
+
+    return int(SIZE.read(word, _refuse("--size")))
+
+
+def _refuse(option: str) -> "_Refuse":
+    return _Refuse(option)
+
+
+class _Refuse:
+    """Turns a complaint about a value into an error of the command line."""
+
+    def __init__(self, option: str) -> None:
+        self._option = option
+
+    def __call__(self, problem: str, *_: object, **__: object) -> None:
+        raise UserError(f"{self._option} {problem}")
+
+
+def _entries(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return list(folder.iterdir())
+    return []
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_file()]
+
+
+def _size_of(path: Path) -> int:
+    with suppress(OSError):
+        return path.lstat().st_size
+    return 0
+
+
+def _time_of(path: Path) -> float:
+    with suppress(OSError):
+        return path.lstat().st_mtime
+    return 0.0

@@ -1,0 +1,146 @@
+"""Brings what a mending check made of staged files to index and work tree, without touching a line that is not staged.
+
+For each file there are three contents: the staged one, what the check made of it, and what is in the work tree. Where the
+last is the first, it becomes the second; where it has further edits, both sets of edits are merged, and a fix that meets one
+of them is not applied at all. The work tree comes first and the index second: whoever is killed in between finds the fix as
+an unstaged edit, and nothing gone.
+"""
+
+import os
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ci.errors import Unavailable
+from hooks.staged import Staged
+
+_REGULAR = ("100644", "100755")
+
+
+class Mended(NamedTuple):
+    """What a check made of one staged file. staged, mended: blob ids; mended None: it removed the file."""
+
+    path: str
+    mode: str
+    staged: str
+    mended: str | None
+
+
+class Applied(NamedTuple):
+    """paths: files that are mended now, in the index and in the work tree. patch: what was not applied, "" when nothing."""
+
+    paths: tuple[str, ...]
+    patch: bytes
+
+
+def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
+    """Apply what can be applied. Raises Unavailable when git or the disk fails; then the index is as it was."""
+    applied, refused = [], []
+    for fix in fixes:
+        merged = _merged(staged, fix)
+        if merged is None or not _replace(Path(staged.top, fix.path), *merged):
+            refused.append(fix)
+        else:
+            applied.append(fix)
+    if applied:
+        lines = b"".join(
+            b"%b %b\t%b\0" % (fix.mode.encode(), str(fix.mended).encode(), os.fsencode(fix.path)) for fix in applied
+        )
+        for index in _indexes(staged):
+            _git(staged, "update-index", "-z", "--index-info", stdin=lines, env=index)
+    return Applied(tuple(fix.path for fix in applied), patch_of(staged, refused))
+
+
+def patch_of(staged: Staged, fixes: Iterable[Mended]) -> bytes:
+    """The fixes as a patch on what is staged, for ``git apply``."""
+    lines = b"".join(
+        b"%b %b\t%b\0" % (fix.mode.encode(), fix.mended.encode(), os.fsencode(fix.path))
+        if fix.mended is not None
+        else b"0 %b\t%b\0" % (b"0" * len(fix.staged), os.fsencode(fix.path))
+        for fix in fixes
+    )
+    if not lines:
+        return b""
+    with tempfile.TemporaryDirectory(prefix="gate-") as folder:
+        before, after = (str(Path(folder, name)) for name in ("before", "after"))
+        tree = _git(staged, "write-tree", env=_private_copy(staged, before)).decode().strip()
+        _git(staged, "read-tree", tree, env={"GIT_INDEX_FILE": after})
+        _git(staged, "update-index", "-z", "--index-info", stdin=lines, env={"GIT_INDEX_FILE": after})
+        words = ("diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative")
+        return _git(staged, *words, "--src-prefix=a/", "--dst-prefix=b/", tree, env={"GIT_INDEX_FILE": after})
+
+
+def _private_copy(staged: Staged, path: str) -> Mapping[str, str]:
+    """An index with what is staged: git holds the lock of the real one while ``commit -a`` waits for us."""
+    index = _git(staged, "rev-parse", "--path-format=absolute", "--git-path", "index").removesuffix(b"\n")
+    Path(path).write_bytes(Path(os.fsdecode(index)).read_bytes())
+    return {"GIT_INDEX_FILE": path}
+
+
+def _merged(staged: Staged, fix: Mended) -> tuple[bytes, os.stat_result] | None:
+    """What the file of the work tree is to hold, and what it was when we looked. None: it is to be left alone."""
+    file = Path(staged.top, fix.path)
+    try:
+        found = file.lstat()
+        if fix.mended is None or fix.mode not in _REGULAR or not stat.S_ISREG(found.st_mode):
+            return None
+        present = file.read_bytes()
+    except OSError:  # deleted, moved, or in the way of something else: its owner is at work there
+        return None
+    base, wanted = (_as_file(staged, blob, fix.path) for blob in (fix.staged, fix.mended))
+    if present in (base, wanted):
+        return wanted, found
+    with tempfile.TemporaryDirectory(prefix="gate-") as folder:
+        names = []
+        for name, content in (("work-tree", present), ("staged", base), ("mended", wanted)):
+            Path(folder, name).write_bytes(content)
+            names.append(str(Path(folder, name)))
+        # Exit code: 0 clean, else the number of places where both sides edited, or an error such as a binary file.
+        done = subprocess.run(["git", "merge-file", "-p", "-q", *names], capture_output=True, cwd=folder, check=False)
+    return (done.stdout, found) if done.returncode == 0 else None
+
+
+def _as_file(staged: Staged, blob: str, path: str) -> bytes:
+    """A blob as git would write it to this path, line endings and filters applied."""
+    return _git(staged, "cat-file", "--filters", f"--path={path}", blob)
+
+
+def _replace(file: Path, content: bytes, found: os.stat_result) -> bool:
+    """Write the file in one step, with its mode. False: somebody else has just written it, and it is left to them."""
+    unfinished = file.with_name(f".{file.name[:100]}.gate-{os.getpid()}")
+    try:
+        with unfinished.open("xb") as opened:
+            opened.write(content)
+        unfinished.chmod(stat.S_IMODE(found.st_mode))
+        now = file.lstat()
+        if (now.st_mtime_ns, now.st_size, now.st_ino) != (found.st_mtime_ns, found.st_size, found.st_ino):
+            unfinished.unlink()
+            return False
+        unfinished.replace(file)
+    except OSError as wrong:
+        unfinished.unlink(missing_ok=True)
+        raise Unavailable(f"{file} cannot be written: {wrong.strerror}; nothing was staged") from wrong
+    return True
+
+
+def _indexes(staged: Staged) -> list[Mapping[str, str]]:
+    """The indexes that hold what is staged: the one git told us of, and with ``commit PATH`` also the one that will be the
+    repository's own afterwards, which waits under its lock's name."""
+    given = os.environ.get("GIT_INDEX_FILE", "")
+    is_partial = os.path.basename(given).startswith("next-index-")  # noqa: PTH119
+    lock = Path(staged.git_dir, "index.lock")
+    return [{}, *([{"GIT_INDEX_FILE": str(lock)}] if is_partial and lock.exists() else [])]
+
+
+def _git(staged: Staged, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> bytes:
+    """git as the hook was given it: its GIT_INDEX_FILE names the index of the commit that is being made."""
+    done = subprocess.run(
+        ["git", *words], input=stdin, capture_output=True, cwd=staged.top, env=os.environ | dict(env or {}), check=False
+    )
+    if done.returncode:
+        said = os.fsdecode(done.stderr).strip().splitlines() or ["it said nothing"]
+        raise Unavailable(f"git {words[0]} failed with exit code {done.returncode}: {said[-1]}")
+    return done.stdout

@@ -1,0 +1,115 @@
+"""Work trees that checks run in while their owner goes on editing: a few per repository, warm, one run at a time in each.
+
+They lie in the account's cache folder and not inside of .git, because test runners know that name and pass over everything
+below it. A slot is held by a lock that the system lets go of when its holder dies, however it dies; whoever takes the slot
+next ends what a killed one left behind.
+"""
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+
+from ci import processes
+from ci.errors import Unavailable
+from ci.workspace import remove_tree
+
+_SLOTS = 64  # far more than run at once; beyond it something is wrong
+_OWNER = "repository"  # a file that names the repository a pool belongs to
+
+
+def pools_folder() -> Path:
+    """Where the pools of all repositories of this account lie: in its cache folder, or where that cannot be written, in a
+    folder for temporary files that belongs to nobody else. Raises Unavailable when there is neither."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path.home() raises without one
+    for folder in (Path(base, "trunkgate"), Path(tempfile.gettempdir(), f"trunkgate-{os.getuid()}")):
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            is_ours = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
+            if is_ours and folder.is_absolute() and os.access(folder, os.W_OK):
+                return folder.resolve()
+    raise Unavailable("there is no folder for the work trees of checks: set XDG_CACHE_HOME to one that can be written")
+
+
+class Pool:
+    """The work trees of one repository. common_dir: its Git directory, which all its linked work trees share."""
+
+    def __init__(self, common_dir: Path) -> None:
+        self._owner = os.fsencode(common_dir.resolve())
+        self.folder = pools_folder() / sha256(self._owner).hexdigest()[:16]
+
+    @contextmanager
+    def slot(self) -> Iterator[Path]:
+        """A folder that nobody else uses meanwhile. Raises Unavailable when there is none."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        if not (self.folder / _OWNER).exists():
+            (self.folder / _OWNER).write_bytes(self._owner)
+        for number in range(_SLOTS):
+            home = self.folder / str(number)
+            with _lock(home) as is_held:
+                if is_held:
+                    home.mkdir(mode=0o700, exist_ok=True)
+                    _end_leftovers(home / "runs")
+                    yield home
+                    return
+        raise Unavailable(f"all {_SLOTS} work trees in {self.folder} are in use: end the checks that hang")
+
+    def clear(self) -> None:
+        """Remove the work trees that nobody is using."""
+        for home in _folders(self.folder):
+            with _lock(home) as is_held:
+                if is_held:
+                    _end_leftovers(home / "runs")
+                    remove_tree(home)
+
+
+def prune_pools(unused_since: float) -> int:
+    """Remove pools whose repository is gone, and work trees that nobody used since then. How many folders went."""
+    removed = 0
+    for pool in _folders(pools_folder()):
+        owner = pool / _OWNER
+        try:
+            is_orphan = not Path(os.fsdecode(owner.read_bytes())).is_dir()
+        except OSError:
+            continue  # not ours to judge
+        for home in _folders(pool):
+            with _lock(home) as is_held:
+                if is_held and (is_orphan or home.with_suffix(".lock").stat().st_mtime < unused_since):
+                    _end_leftovers(home / "runs")
+                    remove_tree(home)
+                    removed += 1
+        if is_orphan and not _folders(pool):
+            remove_tree(pool)
+    return removed
+
+
+def _folders(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    return []
+
+
+@contextmanager
+def _lock(home: Path) -> Iterator[bool]:
+    """Whether the slot is ours, until the end of the block. Its lock file stays: one that is removed locks nobody out."""
+    with home.with_suffix(".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        os.utime(file.fileno(), (time.time(),) * 2)
+        yield True
+
+
+def _end_leftovers(runs: Path) -> None:
+    """Processes and folders of runs whose owner was killed."""
+    left = _folders(runs)
+    if left:
+        processes.kill_until_gone(lambda: processes.marked(runs, below=True))
+        for folder in left:
+            remove_tree(folder)

@@ -1,0 +1,346 @@
+"""Runs checks of one tree on the developer's machine: what is known is taken from the store, the rest gets a place each.
+
+Used by every local command that runs checks: ``gate check``, ``gate push`` and the work after a commit. A check runs in a
+work tree of the pool, which holds the tree and nothing that its owner is just editing. Under pre-commit and prek, which
+hide unstaged edits themselves, a check over the whole tree runs in the work tree: its result is kept, and a kept one
+believed, only while that holds exactly the tree.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ci.git import PlainGit
+from ci.model import Check, CheckName, InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha
+from ci.results import LocalResults, newest_green
+from ci.run import RunSettings, run_check
+from ci.sandbox import Isolation
+from ci.workspace import Place, Workspace
+from hooks import text
+from hooks.cache import tidy
+from hooks.fixes import Mended
+from hooks.order import Expected, Past, expected
+from hooks.pool import Pool
+from hooks.staged import SUBMODULE, ask_git
+
+_SIGNAL_SEEN_WITHIN_S = 0.2
+_LEARNED_FROM = 20  # latest runs of a check
+_PROGRESS_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A check to answer for. files: for {files}; None: all that match. key: None when no result of it may be kept."""
+
+    check: Check
+    key: InputKey | None
+    files: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one check came to. outcome None: it did not run, and idle says why; is_blocked when that is no good sign.
+
+    fixes: what it made of files; they are in nobody's index or work tree yet.
+    """
+
+    check: CheckName
+    outcome: Outcome | None
+    duration_s: float = 0.0
+    is_cached: bool = False
+    is_blocked: bool = False
+    idle: str = ""
+    reason: str = ""
+    failed: tuple[str, ...] = ()
+    log: str = ""
+    fixes: tuple[Mended, ...] = ()
+
+    @property
+    def is_fine(self) -> bool:
+        return self.outcome is Outcome.GREEN or (self.outcome is None and not self.is_blocked)
+
+
+class Session:
+    """One run of checks over one tree: its store, a place for every check, its threads. Used by one thread.
+
+    commit: a commit with that tree, made when the first check needs one. work_tree: where checks over the whole tree run
+    instead of in the pool; None: in the pool. links: names in ``top`` that checks see in the pool. watch: told twice a
+    second what runs, as (check, seconds).
+    """
+
+    def __init__(
+        self,
+        common_dir: Path,
+        settings: RunSettings,
+        tree: Sha,
+        commit: Callable[[], Sha],
+        *,
+        top: Path | None = None,
+        work_tree: Path | None = None,
+        links: Sequence[str] = (),
+        use_cache: bool = True,
+        watch: Callable[[list[tuple[str, float]]], None] | None = None,
+    ) -> None:
+        self._git = PlainGit(common_dir)
+        self._settings = settings
+        self._tree = tree
+        self._commit = commit
+        self._top = top
+        self._work_tree = work_tree
+        self._links = tuple(links)
+        self._use_cache = use_cache
+        self._watch = watch
+        self.home = common_dir / "gate"
+        self.results = LocalResults(self.home / "results.sqlite")
+        self._cancelled = threading.Event()
+        self._ends: queue.SimpleQueue[tuple[Job, RunEnd | BaseException, tuple[Mended, ...]]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._since: dict[CheckName, float] = {}
+        self._warnings: list[str] = []
+        self._lock = threading.Lock()
+        self._known_commit: Sha | None = None
+        self.known_until = float("inf")  # epoch seconds UTC: when the first of the results is too old
+        self.is_kept = True  # every result is in the store now
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Every process that was started has ended when this returns."""
+        self._cancelled.set()
+        for thread in self._threads:
+            thread.join()
+        self.results.close()
+
+    @property
+    def has_run(self) -> bool:
+        return bool(self._threads)
+
+    def tidy(self, max_age_s: float, max_bytes: int) -> None:
+        """Keep what the results and logs take within bounds; the newest stay."""
+        tidy(self.home, self.results, time.time() - max_age_s, max_bytes)
+
+    def cancel(self) -> None:
+        """End what runs, from any thread; ``reports`` then raises KeyboardInterrupt."""
+        self._cancelled.set()
+
+    def warnings(self) -> list[str]:
+        return [*self._warnings, *([self.results.warning] if self.results.warning else [])]
+
+    def expectations(self, checks: Sequence[Check]) -> dict[CheckName, Expected]:
+        """Chance of failure and duration of each check, from its latest runs here."""
+        found = {}
+        for check in checks:
+            said = (Outcome.GREEN, Outcome.RED, Outcome.TIMED_OUT)
+            past = [one for one in self.results.latest(check.name, _LEARNED_FROM) if one.outcome in said and not one.tests]
+            found[check.name] = expected([Past(one.outcome is Outcome.GREEN, one.duration_s) for one in past])
+        return found
+
+    def kept(self, jobs: Sequence[Job]) -> dict[CheckName, Result]:
+        """The green result that spares each job its run, where there is one."""
+        if not self._use_cache:
+            return {}
+        usable = [
+            job for job in jobs if job.key is not None and (not self._is_in_work_tree(job.check) or self._agrees(jobs))
+        ]
+        found = self.results.for_keys([job.key for job in usable if job.key is not None])
+        kept = {}
+        for job in usable:
+            results = found.get(job.key, []) if job.key is not None else []
+            result = newest_green(results, time.time(), job.check.max_age_s)
+            if result is not None:
+                kept[job.check.name] = result
+                self._note_age(job.check, result.finished_at)
+        return kept
+
+    def reports(
+        self, jobs: Sequence[Job], kept: Mapping[CheckName, Result], done: Sequence[Report] = ()
+    ) -> Iterator[Report]:
+        """The report of every job, as soon as it is known; started in their order, as many at once as there are cores.
+
+        done: what is known of checks that these may need. Raises what a run raised that is no outcome: Unavailable,
+        UserError, our bugs; KeyboardInterrupt when it was cancelled.
+        """
+        names = {job.check.name for job in jobs}
+        waiting = [*jobs]
+        ended = {report.check: report for report in done}
+        agrees = self._agrees(jobs)
+        while waiting or self._since:
+            ready = [job for job in waiting if all(need in ended or need not in names for need in job.check.needs)]
+            known = [report for job in ready if (report := _known(job, kept, ended)) is not None]
+            for report in known:
+                ended[report.check] = report
+                yield report
+            startable = [job for job in ready if job.check.name not in ended]
+            for job in startable[: cores() - len(self._since)]:
+                self._start(job)
+                waiting.remove(job)
+            waiting = [job for job in waiting if job.check.name not in ended]
+            if known or not self._since:
+                continue  # what is known now may have made others ready
+            job, end, fixes = self._next_end()
+            del self._since[job.check.name]
+            if isinstance(end, BaseException):
+                raise end
+            report = self._judged(job, end, fixes, agrees=agrees)
+            ended[report.check] = report
+            yield report
+
+    def _next_end(self) -> tuple[Job, RunEnd | BaseException, tuple[Mended, ...]]:
+        told_at = time.monotonic()
+        while True:
+            # A signal that comes between Python's look for signals and the wait itself is only seen after the wait.
+            with suppress(queue.Empty):
+                return self._ends.get(timeout=_SIGNAL_SEEN_WITHIN_S)
+            now = time.monotonic()
+            if self._watch is not None and now - told_at >= _PROGRESS_EVERY_S:
+                told_at = now
+                self._watch([(name, now - since) for name, since in self._since.items()])
+
+    def _agrees(self, jobs: Sequence[Job]) -> bool:
+        return not any(self._is_in_work_tree(job.check) for job in jobs) or _work_tree_agrees()
+
+    def _is_in_work_tree(self, check: Check) -> bool:
+        return self._work_tree is not None and (check.is_whole_tree or check.git)
+
+    def _note_age(self, check: Check, finished_at: float) -> None:
+        if check.max_age_s is not None:
+            self.known_until = min(self.known_until, finished_at + check.max_age_s)
+
+    def _start(self, job: Job) -> None:
+        thread = threading.Thread(target=self._run, args=(job,), name=f"check {job.check.name}")
+        self._threads.append(thread)
+        self._since[job.check.name] = time.monotonic()
+        thread.start()
+
+    def _run(self, job: Job) -> None:
+        """In a thread of its own: the run from its place to its end."""
+        run = RunId(os.urandom(8).hex())
+        log = self.home / "logs" / f"{_as_file_name(job.check.name)}-{run}.log"
+        try:
+            needs_commit = (job.check.is_whole_tree or job.check.git) and self._work_tree is None
+            commit = self._made_commit() if needs_commit else self._tree
+            request = RunRequest(run, job.check, job.key or InputKey(""), commit, files=job.files)
+            with self._place(request) as place:
+                end = run_check(request, place, self._settings, log, self._cancelled)
+                fixes = self._fixes(place, end.altered)
+        except BaseException as failure:  # raised again by the thread that waits for this one
+            self._ends.put((job, failure, ()))
+        else:
+            self._ends.put((job, replace(end, log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
+
+    def _made_commit(self) -> Sha:
+        with self._lock:
+            if self._known_commit is None:
+                self._known_commit = self._commit()
+            return self._known_commit
+
+    @contextmanager
+    def _place(self, request: RunRequest) -> Iterator[Place]:
+        if self._is_in_work_tree(request.check) and self._work_tree is not None:
+            names_all = request.check.names_files and request.files is None
+            yield Place(self._work_tree, tuple(tree_paths(self._git, self._tree, ())) if names_all else None)
+            return
+        with Pool(self._git.git_dir).slot() as folder:
+            workspace = Workspace(self._git, folder, 0, PlainGit)
+            with workspace.place(request, Isolation.PLAIN) as place:
+                self._link(place.folder)
+                yield place
+
+    def _link(self, folder: Path) -> None:
+        """Show a check what its owner has installed beside the tracked files, where the tree has nothing of that name."""
+        for name in self._links if self._top is not None else ():
+            source, target = Path(self._top or "", name), folder / name
+            if Path(name).parts[0] != ".git" and source.exists() and not os.path.lexists(target) and target.parent.is_dir():
+                target.symlink_to(source)
+
+    def _fixes(self, place: Place, altered: Sequence[str]) -> tuple[Mended, ...]:
+        """What a run made of these files, stored as blobs of the repository."""
+        if not altered:
+            return ()
+        known = self._git.run("ls-tree", "-r", "-z", "--full-tree", self._tree).out.split(b"\0")[:-1]
+        staged = {os.fsdecode(path): meta.split(b" ") for meta, _, path in (line.partition(b"\t") for line in known)}
+        git = PlainGit(self._git.git_dir, place.folder)  # the attributes there say how files become blobs
+        fixes = []
+        for path in altered:
+            mode, _, blob = (word.decode() for word in staged[path])
+            file = place.folder / path
+            mended = None
+            if file.is_file() and not file.is_symlink():
+                words = ("hash-object", "-w", "--stdin", f"--path={path}")
+                mended = git.run(*words, stdin=file.read_bytes()).text
+            fixes.append(Mended(path, mode, blob, mended))
+        return tuple(fixes)
+
+    def _judged(self, job: Job, end: RunEnd, fixes: tuple[Mended, ...], *, agrees: bool) -> Report:
+        """Keep the result where it says something about the tree, and make the report."""
+        result = end.result
+        if result is None:  # only we ourselves cancel, and then nobody waits for reports
+            raise KeyboardInterrupt
+        log = self.home / end.log if end.log else None
+        if end.outcome is Outcome.GREEN and log is not None:
+            log.unlink(missing_ok=True)
+            result, log = replace(result, log=""), None
+        if job.key is None or (self._is_in_work_tree(job.check) and not (agrees and self._still_agrees())):
+            self.is_kept = False
+        else:
+            self.results.record(result, end.tests)
+            self._note_age(job.check, result.finished_at)
+        return Report(
+            job.check.name,
+            end.outcome,
+            duration_s=result.duration_s,
+            reason=end.reason,
+            failed=result.failed,
+            log="" if log is None else str(log),
+            fixes=fixes,
+        )
+
+    def _still_agrees(self) -> bool:
+        """Asked after a run: a check, or its owner meanwhile, may have changed files that git knows."""
+        agrees = _work_tree_agrees()
+        if not agrees and text.WORK_TREE_CHANGED not in self._warnings:
+            self._warnings.append(text.WORK_TREE_CHANGED)
+        return agrees
+
+
+def _known(job: Job, kept: Mapping[CheckName, Result], ended: Mapping[CheckName, Report]) -> Report | None:
+    """The report of a job that need not, or must not, run."""
+    bad = next((need for need in job.check.needs if need in ended and not ended[need].is_fine), None)
+    if bad is not None:
+        return Report(job.check.name, None, is_blocked=True, reason=text.blocked_by(bad))
+    result = kept.get(job.check.name)
+    return None if result is None else Report(job.check.name, Outcome.GREEN, result.duration_s, is_cached=True)
+
+
+def tree_paths(git: PlainGit, tree: Sha, paths: Sequence[str]) -> Iterator[str]:
+    """Files of the tree at or below these paths; no paths: all. Submodules are no files."""
+    words = ("ls-tree", "-r", "-z", "--full-tree", tree, "--", *paths)
+    for line in git.run(*words, env={"GIT_LITERAL_PATHSPECS": "1"}).out.split(b"\0")[:-1]:
+        meta, path = line.split(b"\t", 1)
+        if not meta.startswith(SUBMODULE):
+            yield os.fsdecode(path)
+
+
+def _work_tree_agrees() -> bool:
+    """Whether the work tree holds what is staged and, but for ignored files, nothing else."""
+    asked = ("--no-optional-locks", "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal")
+    failed, answer = ask_git((*asked, "--ignore-submodules=none"))[0]
+    # "XY path": X is how the index differs from HEAD, Y how the work tree differs from the index.
+    return not failed and all(entry[1:2] == b" " for entry in answer.split(b"\0") if entry)
+
+
+def cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def _as_file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]
