@@ -280,6 +280,8 @@ def definition_digest(check: Check, versions: Mapping[str, str]) -> bytes:
         fields += (("retest", check.retest),)
     if check.fix:
         fields += (("fix", check.fix),)
+    if check.folder:
+        fields += (("folder", check.folder),)
     return hashlib.sha256(_encoded(fields)).digest()
 
 

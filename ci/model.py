@@ -45,6 +45,8 @@ class Check:
     junit: path pattern, relative to the check's folder, of reports that the tool writes by itself.
     tools: commands whose output names a version; the output is part of the input key.
     fix: it may alter its inputs, which is no green: the content that was checked is not the content that is right.
+    folder: where it runs, below the top of the tree, without slashes around it; "" is the top. Its ``inputs`` begin at the
+        top like all others; ``junit`` and what {files} stands for begin here.
     """
 
     name: CheckName
@@ -61,6 +63,7 @@ class Check:
     network: bool = False
     retest: str | tuple[str, ...] | None = None
     fix: bool = False
+    folder: str = ""
 
     @property
     def is_whole_tree(self) -> bool:

@@ -81,7 +81,7 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
     """
     isolation = sandbox.choose(settings.isolation)
     check = request.check
-    files = request.files if request.files is not None else place.files
+    files = _from_folder(check.folder, request.files if request.files is not None else place.files)
     if check.names_files and not files and not request.tests:
         now = time.time()
         reason = "nothing to do: no file matches"
@@ -99,7 +99,8 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
             end = process.run(output, deadline, cancelled)
             ends.append(end)
             before, placed = placed, _placed_reports(check, place)
-            tests += _tests(place, junit, [path for path, stamp in placed.items() if before.get(path) != stamp], output)
+            new = [path for path, stamp in placed.items() if before.get(path) != stamp]
+            tests += _tests(place.folder / check.folder, junit, new, output)
             if end.how is not _How.ENDED or end.missing:
                 break
     outcome, reason = _judge(check, ends, tests, _last_words(output.tail))
@@ -122,6 +123,14 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
         tests=tuple(tests),
         altered=altered,
     )
+
+
+def _from_folder(folder: str, files: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """These paths of the tree as they are called in one of its folders."""
+    if not folder or files is None:
+        return files
+    front = f"{folder}/"
+    return tuple(path.removeprefix(front) if path.startswith(front) else os.path.relpath(path, folder) for path in files)
 
 
 # --- what the check is told ---------------------------------------------------------------------------------------------
@@ -335,7 +344,7 @@ class _Process:
                     stdout=out_end,
                     stderr=subprocess.STDOUT,
                     env=self._env,
-                    cwd=self._place.folder,
+                    cwd=self._place.folder / (self._request.check.folder if self._isolation is Isolation.PLAIN else ""),
                     start_new_session=True,
                     umask=0o022,
                     pass_fds=(status_end.fileno(),) if self._isolation is Isolation.BUBBLEWRAP else (),
@@ -356,6 +365,7 @@ class _Process:
     def _front(self, status_fd: int) -> list[str]:
         return sandbox.bubblewrap(
             folder=self._place.folder,
+            start=self._place.folder / self._request.check.folder,
             scratch=self._scratch,
             network=self._request.check.network,
             read=self._settings.read,
@@ -552,17 +562,17 @@ def _placed_reports(check: Check, place: Place) -> "dict[Path, Stamp]":
         return {}
     from ci import report  # 40 ms that only a check with a report pays
 
-    return report.find_reports(place.folder, check.junit)
+    return report.find_reports(place.folder, f"{check.folder}/{check.junit}")
 
 
-def _tests(place: Place, junit: Path, placed: Iterable[Path], output: _Log) -> tuple[TestCase, ...]:
+def _tests(folder: Path, junit: Path, placed: Iterable[Path], output: _Log) -> tuple[TestCase, ...]:
     """The tests of these reports; what is wrong with one is a line in the log."""
     paths = [*([junit] if os.path.lexists(junit) else []), *placed]
     if not paths:
         return ()
     from ci import report
 
-    read = report.read_reports(paths, folder=place.folder)
+    read = report.read_reports(paths, folder=folder)
     for note in read.notes:
         output.note(note)
     return read.tests

@@ -80,6 +80,7 @@ def bubblewrap_trouble() -> str | None:
 def bubblewrap(
     *,
     folder: Path,
+    start: Path | None = None,
     scratch: Path,
     network: bool,
     read: Iterable[str] = (),
@@ -89,6 +90,7 @@ def bubblewrap(
     path: str | None = None,
 ) -> list[str]:
     """The words to put before a command. folder, scratch: absolute, without symlinks, writable for the command.
+    start: where it begins, in the folder; None: the folder itself.
 
     read: more folders to show where home folders are hidden. hidden: shown to nobody, whatever ``read`` says.
     shown: (what, where) to show read-only in the end. status_fd: where bubblewrap reports, as JSON lines.
@@ -105,7 +107,7 @@ def bubblewrap(
     for path in covered:  # last, for the mounts below them need their mount points made
         if path not in _WRITABLE_HIDDEN:
             words += ["--remount-ro", path]
-    return [*words, "--chdir", str(folder), "--"]
+    return [*words, "--chdir", str(folder if start is None else start), "--"]
 
 
 def _front(*, network: bool) -> list[str]:

@@ -100,6 +100,7 @@ class Workspace:
                     place = self._whole_tree(request, isolation, scratch)
                 else:
                     place = self._declared_inputs(request, scratch)
+                _require_folder(place.folder, request.check.folder)
             except OSError as wrong:
                 raise Unavailable(f"the folder for check {request.check.name} cannot be made: {wrong}") from wrong
             yield place
@@ -138,6 +139,17 @@ class Workspace:
 def _index(folder: Path, scratch: Path) -> dict[str, str]:
     """Environment for a git that is to know the files of ``write_files``."""
     return {"GIT_INDEX_FILE": str(scratch / "index"), "GIT_WORK_TREE": str(folder)}
+
+
+def _require_folder(top: Path, folder: str) -> None:
+    """See to it that a check can begin in its folder, which need not have an input. Raises TreeRefused."""
+    here = top
+    for step in folder.split("/") if folder else ():
+        here /= step
+        if not os.path.lexists(here):
+            here.mkdir()
+        elif here.is_symlink() or not here.is_dir():
+            raise TreeRefused(f"{folder} is no folder in this commit, and has a check")
 
 
 class Entry(NamedTuple):

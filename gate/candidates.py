@@ -5,15 +5,16 @@ what it is made of: the same changes on the same base give the same commit id, a
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ci.keys import KeyMaker
 from ci.model import Check, Sha
-from gate import config, trust
+from gate import trust
 from gate.config import CONFIG_NAME, Config
 from gate.merge import Joined, Title, merge_change
 from gate.model import Candidate, Entry, Merged, MergeOutcome, Need, Reason, Submission, Unmerged, Why
+from gate.nested import rules_among
 from gate.repository import Repository
 
 REMEMBERED = 20_000  # merges kept in memory
@@ -50,8 +51,9 @@ class Candidates:
             if isinstance(joined, Reason):
                 return Unmerged(joined) if entry == candidate.entries[-1] else None
             near, commit, tree = commit, joined.commit, joined.tree
-        checks = policy.checks_before_landing()
-        own = self._own_checks(commit, candidate, material)
+        altered = {path for entry in candidate.entries for path in rules_among(policy.nested, material.paths[entry])}
+        checks = tuple(check for check in policy.checks_before_landing() if not self._is_gone(check, commit, altered))
+        own = self._own_checks(commit) if altered else ()
         if isinstance(own, Reason):
             return Unmerged(own)
         added = tuple(check for check in own if check not in checks)
@@ -102,20 +104,28 @@ class Candidates:
         found = self._repository.git.diff(onto_tree, joined.tree)
         assert found is not None  # both trees were made or read a moment ago
         landed = {os.fsdecode(path) for path in found.split(b"\0")[1::2]} - paths
-        guarded = tuple(sorted(path for path in landed if path == CONFIG_NAME or trust.has_rule(policy.trust, path)))
+        rules = rules_among(policy.nested, landed)
+        guarded = tuple(sorted(path for path in landed if path in rules or trust.has_rule(policy.trust, path)))
         detail = "files were renamed on trunk, to where changes need an approval"
         return Reason(Why.CONFLICT, paths=guarded, detail=detail) if guarded else None
 
-    def _own_checks(self, commit: Sha, candidate: Candidate, material: Material) -> tuple[Check, ...] | Reason:
-        """The checks of the candidate's own gate.toml where a change of it alters that: it must pass both gates."""
-        if not any(CONFIG_NAME in material.paths[entry] for entry in candidate.entries):
-            return ()
-        own = config.load(self._repository.git, commit)
+    def _is_gone(self, check: Check, commit: Sha, altered: Collection[str]) -> bool:
+        """Whether the candidate removes the whole folder of the check, rules and all: then nothing is left to check there.
+
+        One that removes the rules alone meets the check.
+        """
+        is_touched = bool(check.folder) and f"{check.folder}/{CONFIG_NAME}" in altered
+        return is_touched and not self._repository.has_folder(commit, check.folder)
+
+    def _own_checks(self, commit: Sha) -> tuple[Check, ...] | Reason:
+        """The checks of the candidate's own gate.toml, of which a change of it alters one: it must pass both gates."""
+        own = self._repository.rules(commit)
         if isinstance(own, Config):
             return own.checks_before_landing()
         first = own[0]
         more = f" (and {len(own) - 1} more)" if len(own) > 1 else ""
-        return Reason(Why.BROKEN_CONFIG, paths=(CONFIG_NAME,), detail=f"line {first.line}: {first.path}: {first.text}{more}")
+        name = first.file or CONFIG_NAME
+        return Reason(Why.BROKEN_CONFIG, paths=(name,), detail=f"line {first.line}: {first.path}: {first.text}{more}")
 
     def _needs_of(self, commit: Sha, tree: Sha, checks: tuple[Check, ...], near: Sha) -> tuple[Need, ...]:
         if not checks:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ci import keys
 from ci.model import Sha
 from gate import merge, trust
-from gate.config import CONFIG_NAME, Config
+from gate.config import Config
 from gate.model import Change, ChangeId, Entry, Reason, Submission, Verdict, Why
+from gate.nested import rules_among
 from gate.repository import Repository
 from gate.state import State
 
@@ -72,13 +73,13 @@ class Changes:
     ) -> Change:
         """The change as the planner sees it now.
 
-        may_sandbox: checks can be kept in a sandbox on this machine. is_gate_broken: trunk's own gate.toml cannot be read.
+        may_sandbox: checks can be kept in a sandbox on this machine. is_gate_broken: trunk's own rules cannot be read.
         """
         content = self.content(submission, base, state)
         entry = (submission.change, submission.revision)
         approved_by = state.approvals.get(entry, {})
         owner = self._repository.owner
-        approvals = trust.missing_approvals(policy.trust, submission.by, content.paths, approved_by, owner)
+        approvals = trust.missing_approvals(policy.trust, submission.by, content.paths, approved_by, owner, policy.nested)
         drafts = (Reason(Why.DRAFT),) if submission.draft else ()
         depends, outdated = _dependencies(submission, content, state)
         is_trusted = trust.is_trusted(policy.trust, submission.by, owner)
@@ -98,7 +99,7 @@ class Changes:
             broken=outdated + unsafe,
             evidence_from=max(submission.at, state.retried_at.get(submission.change, 0.0)),
             retried_at=state.retried_at.get(submission.change, 0.0),
-            mends_gate=is_gate_broken and CONFIG_NAME in content.paths,
+            mends_gate=is_gate_broken and bool(rules_among(policy.nested, content.paths)),
             fixes_trunk=submission.fixes_trunk,
         )
 

@@ -126,30 +126,45 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    from gate import config
+    from gate import config, nested
 
-    path: Path = arguments.file
+    path: Path = nested.top_of(arguments.file) or arguments.file
     try:
         data = path.read_bytes()
     except OSError as cause:
         raise UserError(f"{path} cannot be read ({cause.strerror}): 'gate init' writes a first one") from cause
     found = config.parse(data, str(path))
+    files: dict[str, bytes] = {}
+    if isinstance(found, config.Config) and found.nested.folders:
+        read = nested.read_folder(path.parent, found.nested)
+        found = nested.compose(data, read, str(path))
+        files = {folder: text for folder, text in read.items() if text is not None}
     if not isinstance(found, config.Config):
-        problems = [{"path": problem.path, "line": problem.line, "text": problem.text} for problem in found]
+        problems = [
+            {"file": str(_file(path, problem)), "path": problem.path, "line": problem.line, "text": problem.text}
+            for problem in found
+        ]
         _print(arguments, {"file": str(path), "problems": problems}, [_problem(path, problem) for problem in found])
         return 2
     warned = config.warnings(found)
     if arguments.what == "check":
-        lines = [*(f"{path}: warning: {line}" for line in warned), f"{path} is fine: {len(found.checks)} checks"]
-        return _print(arguments, {"file": str(path), "problems": [], "warnings": list(warned)}, lines)
-    values = config.effective(found, data, str(path))
+        beside = f" (with those of {len(files)} folder{'s' * (len(files) > 1)})" if files else ""
+        lines = [*(f"{path}: warning: {line}" for line in warned), f"{path}{beside} is fine: {len(found.checks)} checks"]
+        told = {"file": str(path), "folders": sorted(files), "problems": [], "warnings": list(warned)}
+        return _print(arguments, told, lines)
+    values = config.effective(found, data, str(path), files)
     width = max((len(name) for name, _, _ in values), default=0)
     shown = [f"{name:<{width}}  {value:<30}  # {origin}" for name, value, origin in values]
     return _print(arguments, {"values": [{"path": n, "value": v, "origin": o} for n, v, o in values]}, shown)
 
 
+def _file(path: Path, problem: Any) -> Path:
+    return path.parent / problem.file if problem.file else path
+
+
 def _problem(path: Path, problem: Any) -> str:
-    where = f"{path}:{problem.line}" if problem.line else str(path)
+    file = _file(path, problem)
+    where = f"{file}:{problem.line}" if problem.line else str(file)
     return f"{where}: {problem.path}: {problem.text}" if problem.path else f"{where}: {problem.text}"
 
 

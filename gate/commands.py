@@ -17,7 +17,7 @@ from ci.deploy.model import RollbackRequested
 from ci.deploy.plan import ROLLBACK, Deploy
 from ci.deploy.text import deploy_line
 from ci.errors import UserError
-from gate import config, text, trust
+from gate import text, trust
 from gate.config import Config
 from gate.feed import read_lines
 from gate.journal import Journal
@@ -69,7 +69,7 @@ class Office:
         return found
 
     def policy(self) -> Config:
-        found = config.load(self.repository.git, self.state.trunk) if self.state.trunk else Config()
+        found = self.repository.rules(self.state.trunk) if self.state.trunk else Config()
         return found if isinstance(found, Config) else Config()
 
     def record(self, event: Event) -> None:
@@ -304,7 +304,8 @@ def approve(at: Office, change: int, by: str, revision: int | None = None) -> Js
     if revision not in (None, item.revision):
         raise UserError(f"change {change} is at revision {item.revision} now, not {revision}: look at that one first")
     _require_waiting(at, item, "be approved")
-    rules = at.policy().trust
+    policy = at.policy()
+    rules = policy.trust
     if not trust.may_approve(rules, by, at.repository.owner):
         people = text.names(rules.maintainers or (at.repository.owner,), "or")
         raise UserError(f"{by} may not approve changes here: {people} may")
@@ -313,7 +314,7 @@ def approve(at: Office, change: int, by: str, revision: int | None = None) -> Js
     if at.state.trunk is not None:
         paths = read_change(at.repository.git, at.state.trunk, item.head)[1]
         given = {*at.state.approvals.get((item.change, item.revision), ()), by}
-        left = trust.missing_approvals(rules, item.by, paths, given, at.repository.owner)
+        left = trust.missing_approvals(rules, item.by, paths, given, at.repository.owner, policy.nested)
         missing = [text.reason(cause, at.repository.trunk_name) for cause in left]
     return {"change": change, "revision": item.revision, "approved": True, "by": by, "missing": missing}
 

@@ -6,7 +6,8 @@ instead. KEYS drives reading, writing, ``gate config show`` and the test of the 
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,11 @@ from gate.config_values import (
     FILES,
     FLAG,
     FOLDERS,
+    FROM_TOP,
     GLOBS,
     NAME,
-    NAMES,
+    NEEDS,
+    NESTED,
     PEOPLE,
     POSITIVE_DURATION,
     RETEST,
@@ -146,8 +149,18 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
+class Nested:
+    """Which folders may have checks in a gate.toml of their own. gate/nested.py puts the files together."""
+
+    folders: tuple[str, ...] = ()  # patterns, of as many steps as the folders have
+
+    def names(self, folder: str) -> bool:
+        return any(_is_like(folder, pattern) for pattern in self.folders)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """One gate.toml. ``checks`` and ``environments`` keep the order of the file."""
+    """One gate.toml, or with ``nested`` all of a tree. ``checks`` and ``environments`` keep the order of the file."""
 
     submit: Submit = field(default_factory=Submit)
     merge: Merge = field(default_factory=Merge)
@@ -157,6 +170,7 @@ class Config:
     message: Message = field(default_factory=Message)
     push: Push = field(default_factory=Push)
     hooks: Hooks = field(default_factory=Hooks)
+    nested: Nested = field(default_factory=Nested)
     checks: tuple[Check, ...] = ()
     environments: tuple[Environment, ...] = ()
 
@@ -178,6 +192,7 @@ class Problem:
     path: str
     line: int
     text: str  # what is wrong and what to write instead
+    file: str = ""  # "": the one at the top, or the one that was asked about; else as in services/api/gate.toml
 
 
 # --- the table of keys ---------------------------------------------------------------------------------------------------
@@ -193,6 +208,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "message": Message,
     "push": Push,
     "hooks": Hooks,
+    "nested": Nested,
     "check[]": Check,
     "environment[]": Environment,
 }
@@ -353,11 +369,17 @@ KEYS: tuple[Key, ...] = (
         "files and folders of the work tree that are not tracked and that checks see besides what is staged",
     ),
     Key("hooks.cache_age", POSITIVE_DURATION, '"7d"', "kept results and logs older than this are removed there"),
+    Key(
+        "nested.folders",
+        NESTED,
+        '["services/*", "libs/*"]',
+        "folders whose own gate.toml may have checks of what lies in them; * and ? match within one step of a path",
+    ),
     Key("check[].name", NAME, '"unit"', "what the check is called everywhere"),
     Key("check[].command", COMMAND, '"pytest --junitxml={junit}"', "what is run; exit status 0 is green"),
     Key("check[].stage", STAGE, '"post-commit"', "when it must have run"),
     Key("check[].inputs", GLOBS, '["src/**", "tests/**"]', "the files that it depends on; it sees these and no others"),
-    Key("check[].needs", NAMES, '["build"]', "checks that must be green before it starts"),
+    Key("check[].needs", NEEDS, '["build"]', "checks that must be green before it starts"),
     Key("check[].env", ENV, '{ LANG = "C.UTF-8" }', "environment variables that it gets"),
     Key(
         "check[].tools",
@@ -437,27 +459,88 @@ def _tables_in(table: str) -> dict[str, str]:
 # --- reading -----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file as it was read, with the book of what is wrong in it. Its checks have their full names, and inputs from the
+    top of the repository."""
+
+    config: Config
+    book: "Book"
+
+
 def parse(text: bytes, origin: str = CONFIG_NAME) -> Config | tuple[Problem, ...]:
-    """The configuration, or every problem of the file in order of lines. origin: what people call the file."""
+    """The configuration, or every problem of the file in order of lines. origin: what people call the file.
+
+    Of the file at the top of a repository, by itself: with [nested] more checks belong to it, and needs that lead to those
+    are left to gate/nested.py.
+    """
+    source = read_source(text, origin)
+    if isinstance(source, Problem):
+        return (source,)
+    check_needs([source], is_all=not source.config.nested.folders)
+    return source.book.problems() or source.config
+
+
+def read_source(text: bytes, origin: str, folder: str = "") -> Source | Problem:
+    """Read one file; what holds between checks of several is for check_needs. folder: of the file; "" is the top."""
+    file = origin if folder else ""
     if len(text) > MAX_BYTES:
-        return (Problem("", 0, f"{origin} has {len(text)} bytes: more than {MAX_BYTES} are not read"),)
+        return Problem("", 0, f"{origin} has {len(text)} bytes: more than {MAX_BYTES} are not read", file)
     try:
         source = text.decode()
     except UnicodeDecodeError as wrong:
         line = text.count(b"\n", 0, wrong.start) + 1
-        return (Problem("", line, f"{origin} is not UTF-8: byte 0x{text[wrong.start]:02x} in this line. Save it as UTF-8"),)
+        what = f"{origin} is not UTF-8: byte 0x{text[wrong.start]:02x} in this line. Save it as UTF-8"
+        return Problem("", line, what, file)
     values = _values(source, origin)
     if isinstance(values, Problem):
-        return (values,)
-    book = _Book(source)
+        return replace(values, file=file)
+    book = Book(source, file)
+    if folder:
+        _leave_to_the_top(values, book)
+        values = {name: held for name, held in values.items() if name == "check"}
     config: Config = _read_table("", values, (), book)
-    _check_needs(config.checks, book)
     _check_after(config.environments, book)
-    return book.problems() or config
+    return Source(replace(config, checks=tuple(_placed(check, folder) for check in config.checks)), book)
+
+
+def _leave_to_the_top(values: Mapping[str, Any], book: "Book") -> None:
+    for name in values:
+        if name in _tables_in("") and name != "check":
+            header = f"[[{name}]]" if isinstance(values[name], list) else f"[{name}]"
+            book.add((name,), f"{header} belongs in the {CONFIG_NAME} at the top: that of a folder has [[check]] alone")
+        elif name != "check":
+            book.add((name,), *_unknown(name, ""))
+
+
+def _placed(check: Check, folder: str) -> Check:
+    """A check as its file has it, as one of the repository."""
+    inputs = tuple(_from_top(pattern, folder) for pattern in check.inputs)
+    if not folder:
+        needs = tuple(CheckName(need.removeprefix(FROM_TOP)) for need in check.needs)
+        return check if (inputs, needs) == (check.inputs, check.needs) else replace(check, inputs=inputs, needs=needs)
+    name = CheckName(f"{folder}/{check.name}") if check.name else check.name
+    needs = tuple(CheckName(need.removeprefix(FROM_TOP) if "/" in need else f"{folder}/{need}") for need in check.needs)
+    return replace(check, name=name, inputs=inputs, needs=needs, folder=folder)
+
+
+def _from_top(pattern: str, folder: str) -> str:
+    """A gitignore pattern of a file in this folder, as one at the top. Git reads the .gitignore of a folder likewise."""
+    sign, path = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
+    if path.startswith(FROM_TOP):
+        return WHOLE_TREE[0] if path == "//**" and not sign else sign + path[1:]
+    if not folder:
+        return pattern
+    if "/" in path.rstrip("/") or path in WHOLE_TREE:
+        return f"{sign}/{folder}/{path.removeprefix('/')}"
+    return f"{sign}/{folder}/**/{path}"  # without a slash but at its end it matches at any depth
 
 
 def load(git: "Git", commit: Sha) -> Config | tuple[Problem, ...]:
-    """gate.toml of a commit; without one, a Config that has no checks. Raises Unavailable when git cannot tell."""
+    """gate.toml at the top of a commit, by itself; without one, a Config that has no checks.
+
+    Raises Unavailable when git cannot tell.
+    """
     from ci.git import read_file  # brings subprocess, which users of the types alone need not pay
 
     text = read_file(git, commit, CONFIG_NAME)
@@ -514,15 +597,16 @@ def _syntax_problem(said: str, source: str) -> Problem:
     return Problem("", line, cure or f"not TOML: {shortened(what[:1].lower() + what[1:])}")
 
 
-class _Book:
-    """The problems found so far. Lines and near names are looked up at the end, and only for what is told."""
+class Book:
+    """The problems found so far in one file. Lines and near names are looked up at the end, and only for what is told."""
 
     MOST_TOLD = 200
     MOST_GUESSED = 50  # difflib compares each word with up to 500 others
     MOST_COMPARED = 500
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, file: str = "") -> None:
         self._source = source
+        self._file = file
         self._found: list[tuple[Path, str, tuple[str, Iterable[str]] | None]] = []
 
     def add(self, path: "Path", text: str, near: tuple[str, Iterable[str]] | None = None) -> None:
@@ -539,11 +623,11 @@ class _Book:
         lines = key_lines(self._source)
         placed = sorted(((line_of(lines, found[0]), found) for found in self._found), key=lambda each: each[0])
         told = [
-            Problem(_written_path(path), line, text + (_guess(near) if position < self.MOST_GUESSED else ""))
+            Problem(_written_path(path), line, text + (_guess(near) if position < self.MOST_GUESSED else ""), self._file)
             for position, (line, (path, text, near)) in enumerate(placed[: self.MOST_TOLD])
         ]
         if len(placed) > len(told):
-            told.append(Problem("", 0, f"and {len(placed) - len(told)} more problems"))
+            told.append(Problem("", 0, f"and {len(placed) - len(told)} more problems", self._file))
         return tuple(told)
 
 
@@ -553,7 +637,7 @@ def _guess(near: tuple[str, Iterable[str]] | None) -> str:
     import difflib  # only a file with problems needs it
 
     word, known = near
-    best = difflib.get_close_matches(word, list(islice(known, _Book.MOST_COMPARED)), n=1)
+    best = difflib.get_close_matches(word, list(islice(known, Book.MOST_COMPARED)), n=1)
     return f" (did you mean {quoted(best[0])}?)" if best else ""
 
 
@@ -569,7 +653,7 @@ def _written_path(path: "Path") -> str:
     return written
 
 
-def _read_table(section: str, values: Mapping[str, Any], path: "Path", book: _Book) -> Any:
+def _read_table(section: str, values: Mapping[str, Any], path: "Path", book: Book) -> Any:
     """The table as its type. Where something is wrong the book knows, and the result serves only to look for more."""
     keys, tables = _keys_of(section), _tables_in(section)
     attributes: dict[str, Any] = {}
@@ -597,14 +681,14 @@ def _read_table(section: str, values: Mapping[str, Any], path: "Path", book: _Bo
     return SECTIONS[section](**attributes)
 
 
-def _complain_at(path: "Path", book: _Book) -> Complain:
+def _complain_at(path: "Path", book: Book) -> Complain:
     def complain(text: str, *below: str | int, near: tuple[str, Collection[str]] | None = None) -> None:
         book.add((*path, *below), text, near)
 
     return complain
 
 
-def _read_one(section: str, value: Any, path: "Path", book: _Book) -> Any:
+def _read_one(section: str, value: Any, path: "Path", book: Book) -> Any:
     if isinstance(value, dict):
         return _read_table(section, value, path, book)
     is_list = isinstance(value, list)
@@ -613,7 +697,7 @@ def _read_one(section: str, value: Any, path: "Path", book: _Book) -> Any:
     return SECTIONS[section]()
 
 
-def _read_array(section: str, value: Any, path: "Path", book: _Book) -> tuple[Any, ...]:
+def _read_array(section: str, value: Any, path: "Path", book: Book) -> tuple[Any, ...]:
     header = f"[[{section.removesuffix('[]')}]]"
     if not isinstance(value, list):
         book.add(path, f"must be written {header}, with two pairs of brackets, once for each")
@@ -640,7 +724,7 @@ def _header(section: str) -> str:
     return f"[[{section.removesuffix('[]')}]]" if section.endswith("[]") else f"[{section}]"
 
 
-def _check_targets(values: Mapping[str, Any], path: "Path", book: _Book) -> None:
+def _check_targets(values: Mapping[str, Any], path: "Path", book: Book) -> None:
     ways = ("targets", "targets_file", "targets_command")
     given = [way for way in ways if way in values]
     if not given:
@@ -652,24 +736,43 @@ def _check_targets(values: Mapping[str, Any], path: "Path", book: _Book) -> None
 # --- what must hold between tables --------------------------------------------------------------------------------------
 
 
-def _check_needs(checks: Sequence[Check], book: _Book) -> None:
-    positions = _positions([check.name for check in checks], "check", book)
+def check_needs(sources: Sequence[Source], *, is_all: bool = True) -> None:
+    """What must hold between the checks of these files. is_all: there are no others, to which a need may lead."""
+    places: dict[str, tuple[Source, int]] = {}
+    for source in sources:
+        for name, position in _positions([check.name for check in source.config.checks], "check", source.book).items():
+            places[name] = (source, position)
     order = list(Stage)
-    for position, check in enumerate(checks):
-        for index, need in enumerate(check.needs):
-            here = ("check", position, "needs", index)
-            if need not in positions:
-                book.add(here, f"there is no check {quoted(need)}", (need, positions))
-                continue
-            needed = checks[positions[need]]
-            if order.index(needed.stage) > order.index(check.stage):
-                book.add(here, f"{quoted(need)} runs later: a {check.stage} check cannot wait for a {needed.stage} check")
-    edges = {name: [need for need in checks[position].needs if need in positions] for name, position in positions.items()}
+    for source in sources:
+        for position, check in enumerate(source.config.checks):
+            for index, need in enumerate(check.needs):
+                here = ("check", position, "needs", index)
+                if need not in places:
+                    if is_all or "/" not in need:
+                        source.book.add(here, *_no_such_check(need, check.folder, places))
+                    continue
+                other, where = places[need]
+                needed = other.config.checks[where].stage
+                if order.index(needed) > order.index(check.stage):
+                    text = f"{quoted(need)} runs later: a {check.stage} check cannot wait for a {needed} check"
+                    source.book.add(here, text)
+    edges = {
+        name: [need for need in source.config.checks[position].needs if need in places]
+        for name, (source, position) in places.items()
+    }
     for circle in islice(_circles(edges), MOST_CIRCLES):
-        book.add(("check", positions[circle[0]], "needs"), f"needs go in a circle: {_drawn(circle)}")
+        source, position = places[circle[0]]
+        source.book.add(("check", position, "needs"), f"needs go in a circle: {_drawn(circle)}")
 
 
-def _check_after(environments: Sequence[Environment], book: _Book) -> None:
+def _no_such_check(need: str, folder: str, places: Collection[str]) -> tuple[str, tuple[str, Iterable[str]] | None]:
+    at_top = need.removeprefix(f"{folder}/") if folder else need
+    if folder and at_top in places:
+        return f"there is no check {quoted(need)}: the one at the top is written {quoted(FROM_TOP + at_top)} here", None
+    return f"there is no check {quoted(need)}", (need, places)
+
+
+def _check_after(environments: Sequence[Environment], book: Book) -> None:
     positions = _positions([environment.name for environment in environments], "environment", book)
     for position, environment in enumerate(environments):
         if environment.after and environment.after not in positions:
@@ -682,7 +785,7 @@ def _check_after(environments: Sequence[Environment], book: _Book) -> None:
         )
 
 
-def _positions(names: Sequence[str], table: str, book: _Book) -> dict[str, int]:
+def _positions(names: Sequence[str], table: str, book: Book) -> dict[str, int]:
     """Name to position of the first that has it; the others are complained of."""
     positions: dict[str, int] = {}
     for position, name in enumerate(names):
@@ -729,7 +832,15 @@ def warnings(config: Config) -> tuple[str, ...]:
     )
 
 
+def _is_like(folder: str, pattern: str) -> bool:
+    steps, wanted = folder.split("/"), pattern.split("/")
+    return len(steps) == len(wanted) and all(map(fnmatchcase, steps, wanted))
+
+
 def _warn_of_checks(config: Config) -> Iterator[str]:
+    for pattern in config.nested.folders:
+        if not any(check.folder and _is_like(check.folder, pattern) for check in config.checks):
+            yield f"[nested] folders: {quoted(pattern)} leads to no check: put a {CONFIG_NAME} there, or leave it out"
     if not config.checks:
         yield "there are no checks, so every change lands that does not conflict: add a [[check]]"
     elif not config.checks_before_landing():
@@ -767,7 +878,7 @@ def _warn_of_check(check: Check) -> Iterator[str]:
             f"{name} uses the network, so its outcome depends on more than its inputs, yet a green result is kept for ever: "
             'give it a max_age, such as "1d"'
         )
-    if check.git and not check.is_whole_tree:
+    if check.git and not check.is_whole_tree and check.inputs != (f"/{check.folder}/**",):
         yield (
             f"{name} has git = true and so sees the whole tree, but its result is kept for its inputs alone: "
             "leave out git, or inputs"
@@ -810,7 +921,7 @@ def _warn_of_environment(environment: Environment) -> Iterator[str]:
 
 
 def dump(config: Config) -> str:
-    """The configuration as TOML, defaults included, which ``parse`` reads as the same configuration."""
+    """The configuration of one file as TOML, defaults included, which ``parse`` reads as the same configuration."""
     from toml import TomlEncoder, dumps  # for gate config show alone
 
     encoder: TomlEncoder[Any] = TomlEncoder()
@@ -849,27 +960,34 @@ def toml_value(value: object) -> str:
     return _toml_text(value) if isinstance(value, str) else str(value)
 
 
-def effective(config: Config, text: bytes, origin: str = CONFIG_NAME) -> list[tuple[str, str, str]]:
+def effective(
+    config: Config, text: bytes, origin: str = CONFIG_NAME, nested: Mapping[str, bytes] | None = None
+) -> list[tuple[str, str, str]]:
     """(path, value in TOML, origin) of every key, in the order of KEYS and of the file.
 
-    text: the file that the configuration was parsed from. origin is "gate.toml line N" or "default"; the value of a key that
-    is not set is "".
+    text: the file that the configuration was parsed from. nested: the files of folders that it was put together with.
+    origin is "gate.toml line N" or "default"; the value of a key that is not set is "".
     """
     from gate.toml_lines import key_lines  # for gate config show alone
 
-    return list(_effective(config, "", (), key_lines(text.decode()), origin))
+    origins = {path: f"{origin} line {line}" for path, line in key_lines(text.decode()).items()}
+    first: dict[str, int] = {}
+    for position, check in enumerate(config.checks):
+        first.setdefault(check.folder, position)
+    for folder, its_text in (nested or {}).items():
+        for path, line in key_lines(its_text.decode()).items() if folder in first else ():
+            if len(path) > 1 and isinstance(path[1], int):
+                origins[("check", first[folder] + path[1], *path[2:])] = f"{folder}/{CONFIG_NAME} line {line}"
+    return list(_effective(config, "", (), origins))
 
 
-def _effective(
-    value: Any, section: str, path: "Path", lines: Mapping["Path", int], origin: str
-) -> Iterator[tuple[str, str, str]]:
+def _effective(value: Any, section: str, path: "Path", origins: Mapping["Path", str]) -> Iterator[tuple[str, str, str]]:
     for key in _keys_of(section).values():
         here = (*path, key.name)
-        shown = toml_value(key.kind.write(getattr(value, key.attribute)))
-        yield _written_path(here), shown, f"{origin} line {lines[here]}" if here in lines else "default"
+        yield _written_path(here), toml_value(key.kind.write(getattr(value, key.attribute))), origins.get(here, "default")
     for name, inner in _tables_in(section).items():
         if inner.endswith("[]"):
             for position, item in enumerate(getattr(value, name + "s")):
-                yield from _effective(item, inner, (*path, name, position), lines, origin)
+                yield from _effective(item, inner, (*path, name, position), origins)
         else:
-            yield from _effective(getattr(value, name), inner, (*path, name), lines, origin)
+            yield from _effective(getattr(value, name), inner, (*path, name), origins)

@@ -22,6 +22,9 @@ _DURATIONS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _SIZES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _WAVE = r"[1-9][0-9]{0,6}|(?:100|[1-9][0-9]?)%"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_STEP = r"[A-Za-z0-9._@+-]+"  # of the path of a folder: no character that a glob, a name of a check or a terminal minds
+FOLDER = re.compile(rf"(?!\.\.?(?:/|$)){_STEP}(?:/(?!\.\.?(?:/|$)){_STEP})*")
+FROM_TOP = "//"  # in front of a path or a name in a folder's gate.toml: it begins at the top of the repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,7 @@ def _glob(value: Any, complain: Complain) -> str:
 
 def _glob_problem(pattern: str) -> str:
     """What is wrong with a gitignore pattern; "" when it is fine."""
+    pattern = re.sub(r"^(!?)//", r"\1/", pattern)  # from the top of the repository, as everything is in the file there
     path = pattern.removeprefix("!")
     steps = path.removeprefix("/").split("/")  # a first / anchors at the top of the repository, as in a .gitignore
     if len(pattern) > MAX_PATTERN:
@@ -386,6 +390,25 @@ def _folder(value: Any, complain: Complain) -> str:
     return str(value)
 
 
+def _nested_folder(value: Any, complain: Complain) -> str:
+    if not _is_text(value, complain, "a folder of the repository"):
+        return ""
+    steps = value.split("/")
+    if "**" in steps:
+        complain(f"{quoted(value)} has no fixed depth, so any folder could have a say: write a pattern for each depth")
+    elif not all(re.fullmatch(r"[A-Za-z0-9._@+*?-]+", step) and step not in (".", "..") for step in steps):
+        complain(
+            f"{quoted(value)} is not a folder, or a pattern of some: write a path from the top of the repository, of "
+            "letters, digits and ._@+-, with * and ? between two slashes, as in services/*"
+        )
+    elif any(step.count("*") > MAX_STARS for step in steps):
+        complain(f"{quoted(value)} has too many stars, which would take too long to match: write several patterns")
+    elif len(value) > MAX_PATTERN:
+        complain(f"is longer than {MAX_PATTERN} characters")
+    return str(value)
+
+
+_FULL_NAME = rf"(?:{FROM_TOP})?(?:(?:{_STEP}/)*{_NAME})"
 _NAME_RULE = "is not a name: use 1 to 64 letters, digits, '.', '_' or '-', and begin with a letter or a digit"
 _LINE = r"[^\x00-\x1f\x7f]+"
 _person = _text("a name", _LINE, "holds a control character")
@@ -401,7 +424,7 @@ def _unset_when_empty(value: Any) -> Any:
 
 
 NAME = Kind("name", _text("a name", _NAME, _NAME_RULE), write=_unset_when_empty)
-NAMES = Kind("list of names", _list(NAME.read), write=list)
+NEEDS = Kind("list of names", _list(_text("the name of a check", _FULL_NAME, "is not the name of a check")), write=list)
 FLAG = Kind("true or false", _flag)
 POSITIVE_DURATION = Kind("duration", _duration(0.001), "ms, s, m, h, d", _written_duration, "_s")
 DURATION = Kind("duration", _duration(0.0), "ms, s, m, h, d", _written_duration, "_s")
@@ -419,6 +442,7 @@ TRAILERS = Kind("list of names", _list(_trailer), write=list)
 TAGS = Kind("list of patterns", _list(_tag), write=list)
 FOLDERS = Kind("list of paths", _list(_folder), write=list)
 FILES = Kind("list of paths", _list(_file_name), write=list)
+NESTED = Kind("list of folders", _list(_nested_folder), write=list)
 COMMANDS = Kind("list of commands", _list(_text("a command")), write=list)
 ENV = Kind("table of texts", _env, write=dict)
 EXPRESSION = Kind("regular expression", _expression)

@@ -60,6 +60,7 @@ from gate.model import (
     Verdict,
     Why,
 )
+from gate.nested import ANYWHERE
 from gate.plan import Planner
 from gate.queue import Queue
 from gate.repository import PLAN_FILE, SUBMISSIONS, Repository
@@ -103,7 +104,6 @@ class Gate:
         self._ended: list[RunEnd] = []  # taken from there, and not in the journal yet
         self._feed = Feed(repository)
         self._queue = Queue(repository, journal)
-        self._configs: dict[Sha | None, Config | tuple[config.Problem, ...]] = {}
         self._trunk_trouble: str | None = None
         self._failed_landings = 0  # since one succeeded
         self._planned_at = -1  # the newest event that a plan knew
@@ -336,15 +336,9 @@ class Gate:
 
     # --- policy and snapshot ------------------------------------------------------------------------------------------
 
-    def _config_at(self, commit: Sha) -> Config | tuple[config.Problem, ...]:
-        blob = self.repository.config_blob(commit)
-        if blob not in self._configs:
-            self._configs[blob] = config.load(self.repository.git, commit)
-        return self._configs[blob]
-
     def _read_policy(self, trunk: Sha) -> None:
         """Policy comes from trunk's gate.toml. One that cannot be read closes trunk to all but what mends it."""
-        found = self._config_at(trunk)
+        found = self.repository.rules(trunk)
         before = self._trunk_trouble
         policy, self._trunk_trouble = in_force(found)
         if policy != self.config or self._trunk_trouble != before or self._workers is None:
@@ -524,7 +518,7 @@ class Gate:
             self._pipeline_waits = False
             return False
         self._pipeline_commit = commit
-        found = self._config_at(commit)
+        found = self.repository.rules(commit)
         checks = found.checks_after_landing() if isinstance(found, Config) else ()
         if commit not in self.state.landed_by and isinstance(found, Config):
             checks = found.checks  # it did not come through the gate, so nothing is known of it
@@ -591,7 +585,7 @@ class Gate:
         promoted = self.state.promoted
         if promoted is None:
             return None
-        found = self._config_at(promoted)
+        found = self.repository.rules(promoted)
         environments = found.environments if isinstance(found, Config) else ()
         if not environments and not self.state.deploy.running:
             return None
@@ -631,4 +625,6 @@ def in_force(found: Config | tuple[config.Problem, ...]) -> tuple[Config, str | 
     """The policy of a trunk with this gate.toml, and why trunk is closed by it."""
     if isinstance(found, Config):
         return found, None
-    return Config(), f"its gate.toml is broken, line {found[0].line}: {found[0].path}: {found[0].text}"
+    first = found[0]
+    name = first.file or config.CONFIG_NAME
+    return Config(nested=ANYWHERE), f"its {name} is broken, line {first.line}: {first.path}: {first.text}"

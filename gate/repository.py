@@ -7,9 +7,11 @@ from typing import NoReturn
 from ci.errors import Unavailable, UserError
 from ci.git import ServerGit, require_git
 from ci.model import RefName, Sha
-from gate.config import CONFIG_NAME
+from gate import nested
+from gate.config import CONFIG_NAME, Config, Problem, load
 
 NAMES_KEPT = 10_000
+RULES_KEPT = 500
 GATE_FOLDER = "gate"
 PLAN_FILE = "plan.json"  # what the daemon last planned for each waiting change; derived
 SUBMISSIONS = RefName("refs/gate/submissions")
@@ -41,6 +43,8 @@ class Repository:
             raise UserError(f"HEAD of {git_dir} points to no branch: name the trunk with gate init --trunk BRANCH {git_dir}")
         self.folder = self.git_dir / GATE_FOLDER
         self._names: dict[str, Sha | None] = {}
+        self._tops: dict[Sha | None, Config | tuple[Problem, ...]] = {}
+        self._rules: dict[tuple[Sha | None, ...], Config | tuple[Problem, ...]] = {}
         self.owner = account(self.git_dir.stat().st_uid)
 
     @property
@@ -77,6 +81,29 @@ class Repository:
     def config_blob(self, commit: Sha) -> Sha | None:
         """Id of a commit's gate.toml; None when it has none."""
         return self._named(f"{commit}:{CONFIG_NAME}")
+
+    def rules(self, commit: Sha) -> Config | tuple[Problem, ...]:
+        """What a commit's gate.toml says, with those of its folders; or what is wrong with them. Raises Unavailable.
+
+        Read once for the same file at the top and the same content of the folders that it names.
+        """
+        blob = self.config_blob(commit)
+        if blob not in self._tops:
+            self._tops[blob] = load(self.git, commit)
+        top = self._tops[blob]
+        if not isinstance(top, Config) or not top.nested.folders:
+            return top
+        folders = (f"{commit}:{folder}/" if folder else f"{commit}^{{tree}}" for folder in nested.roots(top.nested))
+        key = (blob, *map(self._named, folders))
+        if key not in self._rules:
+            if len(self._rules) > RULES_KEPT:
+                self._rules.clear()
+            self._rules[key] = nested.compose_tree(self.git, commit, top)
+        return self._rules[key]
+
+    def has_folder(self, commit: Sha, folder: str) -> bool:
+        """folder: as a gate.toml that is in use names it."""
+        return self._named(f"{commit}:{folder}/") is not None
 
     def _named(self, name: str) -> Sha | None:
         """What a name that begins with an object id leads to: for ever the same, so it is asked once."""

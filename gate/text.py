@@ -57,7 +57,7 @@ def reason(cause: Reason, trunk: str = "main") -> str:
         case Why.NOTHING_TO_DO:
             return clean(f"there is nothing to do: {trunk} has all of it already")
         case Why.BROKEN_CONFIG:
-            return clean(f"its gate.toml is broken: {cause.detail}")
+            return clean(f"its {names(cause.paths) or 'gate.toml'} is broken: {cause.detail}")
         case Why.SIGNED_COMMITS:
             return clean(f"it has signed commits, and landing it would rewrite them{_after(cause.detail)}")
         case Why.MERGE_COMMITS:

@@ -3,8 +3,12 @@
 from collections.abc import Collection, Iterable
 
 from ci.keys import matcher
-from gate.config import CONFIG_NAME, PathRule, Trust
+from gate.config import Nested, PathRule, Trust
 from gate.model import Reason, Why
+from gate.nested import rules_among
+
+ALONE = Nested()  # only the gate.toml at the top has a say
+MOST_PATHS = 10  # that a reason names
 
 
 def is_maintainer(trust: Trust, person: str, owner: str) -> bool:
@@ -21,20 +25,21 @@ def has_rule(trust: Trust, path: str) -> bool:
 
 
 def missing_approvals(
-    trust: Trust, by: str, paths: Collection[str], approved_by: Collection[str], owner: str
+    trust: Trust, by: str, paths: Collection[str], approved_by: Collection[str], owner: str, nested: Nested = ALONE
 ) -> tuple[Reason, ...]:
     """What keeps a change of these paths from landing on green checks; empty when nothing does.
 
-    A maintainer's own change to gate.toml needs nobody else; under a path rule an author who is among its approvers counts
-    as one of them, and a maintainer who is not does not.
+    nested: of trunk's policy. A maintainer's own change to a gate.toml needs nobody else; under a path rule an author who is
+    among its approvers counts as one of them, and a maintainer who is not does not.
     """
     others = set(approved_by) - {by}
     maintainers = trust.maintainers or (owner,)
     has_maintainer = any(is_maintainer(trust, person, owner) for person in others)
     missing: list[Reason] = []
-    if CONFIG_NAME in paths and not is_maintainer(trust, by, owner) and not has_maintainer:
+    altered = rules_among(nested, paths)[:MOST_PATHS]
+    if altered and not is_maintainer(trust, by, owner) and not has_maintainer:
         missing.append(
-            Reason(Why.NEEDS_APPROVAL, paths=(CONFIG_NAME,), people=maintainers, detail="it changes the gate's own rules")
+            Reason(Why.NEEDS_APPROVAL, paths=altered, people=maintainers, detail="it changes the gate's own rules")
         )
     elif not is_trusted(trust, by, owner) and not has_maintainer:
         missing.append(Reason(Why.NEEDS_APPROVAL, people=maintainers, detail=f"{by} is not among the trusted"))
@@ -44,7 +49,7 @@ def missing_approvals(
         if touched and given < rule.approvals:
             wanting = f"{rule.approvals - given} of {rule.approvals} approvals missing"
             candidates = tuple(person for person in rule.approvers if person not in others and person != by)
-            missing.append(Reason(Why.NEEDS_APPROVAL, paths=touched[:10], people=candidates, detail=wanting))
+            missing.append(Reason(Why.NEEDS_APPROVAL, paths=touched[:MOST_PATHS], people=candidates, detail=wanting))
     return tuple(missing)
 
 

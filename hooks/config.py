@@ -1,9 +1,15 @@
 """The gate.toml that applies in a working repository, read with the hook's own view of the index."""
 
+from typing import TYPE_CHECKING
+
 from ci.errors import UserError
+from ci.model import Sha
 from gate.config import CONFIG_NAME, Config, parse
 from hooks.staged import ask_git
 from hooks.text import broken_config
+
+if TYPE_CHECKING:
+    from ci.git import Git
 
 
 def read_config(*revisions: str) -> Config | None:
@@ -16,6 +22,19 @@ def read_config(*revisions: str) -> Config | None:
         if not failed:
             return parsed(content, f"{revision or 'the staged'}{':' if revision else ' '}{CONFIG_NAME}")
     return None
+
+
+def composed(git: "Git", tree: Sha, content: bytes, where: str) -> Config:
+    """The same with the gate.toml files of the tree's folders. content: of the file at the tree's top."""
+    config = parsed(content, where)
+    if not config.nested.folders:
+        return config
+    from gate.nested import compose, read_tree  # for the few that have them
+
+    outcome = compose(content, read_tree(git, tree, config.nested))
+    if isinstance(outcome, Config):
+        return outcome
+    raise UserError(broken_config(where, outcome))
 
 
 def parsed(content: bytes, where: str) -> Config:

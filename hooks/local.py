@@ -23,7 +23,7 @@ from ci.run import RunSettings
 from gate.config import CONFIG_NAME, Config
 from hooks import text
 from hooks.check import forget_green, remember_green
-from hooks.config import parsed
+from hooks.config import composed
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
 from hooks.order import Waiting, order
 from hooks.session import Job, Report, Session, cores, tree_paths
@@ -346,7 +346,7 @@ def _config(git: PlainGit, tree: Sha) -> Config:
     content = read_file(git, tree, CONFIG_NAME)
     if content is None:
         raise UserError(text.no_config())
-    return parsed(content, f"the staged {CONFIG_NAME}")
+    return composed(git, tree, content, f"the staged {CONFIG_NAME}")
 
 
 def _jobs(

@@ -29,7 +29,10 @@ def shown(name: str) -> str:
 
 
 def broken_config(where: str, problems: Iterable[Problem]) -> str:
-    lines = [f"  line {problem.line}: {problem.path}: {problem.text}" for problem in problems]
+    lines = [
+        f"  {f'{problem.file} ' if problem.file else ''}line {problem.line}: {problem.path}: {problem.text}"
+        for problem in problems
+    ]
     return "\n".join([f"{where} cannot be used:", *lines])
 
 

@@ -15,7 +15,6 @@ from statistics import NormalDist, fmean, pstdev
 
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunId, Sha, Stage
 from ci.proof import proofs
-from gate import config
 from gate.changes import Changes
 from gate.config import Config
 from gate.gate import in_force
@@ -263,7 +262,7 @@ class _Reading:
         if trunk == self.read_at:
             return
         self.read_at = trunk
-        self.policy, self.trouble = in_force(config.load(self.record.repository.git, trunk))
+        self.policy, self.trouble = in_force(self.record.repository.rules(trunk))
         self.checks |= {check.name: check for check in self.policy.checks_before_landing()}
 
     # --- what follows from it

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from ci.model import Result, RunId, Sha, Stage, TestCase
 from ci.results import cases_of_run, prune, record_result
-from gate import config, text
+from gate import text
 from gate.config import Config
 from gate.gate import in_force
 from gate.journal import Journal, copy_journal, decode, encode
@@ -138,7 +138,6 @@ class _Rehearsal:
     _stored: int = 0  # place of the first event whose result is not in the store yet
     _store: Journal = field(init=False)
     _limits: dict[RunId, tuple[str, ...]] = field(init=False)  # of runs with a result: the tests they were limited to
-    _configs: dict[Sha | None, Config | tuple[config.Problem, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._store = Journal(self.record.journal.path.with_name("results.sqlite"))
@@ -229,10 +228,7 @@ class _Rehearsal:
         """Returns trunk, whose policy it is."""
         trunk = self.state.trunk
         assert trunk is not None
-        blob = self.record.repository.config_blob(trunk)
-        if blob not in self._configs:
-            self._configs[blob] = config.load(self.record.repository.git, trunk)
-        policy, trouble = in_force(self._configs[blob])
+        policy, trouble = in_force(self.record.repository.rules(trunk))
         if policy != self.policy or trouble != self.trouble:
             self.policy, self.trouble = policy, trouble
             self.queue.forget_policy(trunk)
