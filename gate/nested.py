@@ -33,9 +33,13 @@ Files = Mapping[str, bytes | None]
 
 
 def is_rule(nested: Nested, path: str) -> bool:
-    """Whether a change to this path is one to the gate's own rules: a gate.toml that is read, or would be."""
-    folder, _, name = path.rpartition("/")
-    return name == CONFIG_NAME and (not folder or nested == ANYWHERE or nested.names(folder))
+    """Whether a change to this path is one to the gate's own rules: a gate.toml that is read, or would be.
+
+    What lies below one counts too: it is where that file is, or would be, and the rules could not be read.
+    """
+    steps = path.split("/")
+    folders = ("/".join(steps[:position]) for position, step in enumerate(steps) if step == CONFIG_NAME)
+    return any(not folder or nested == ANYWHERE or nested.names(folder) for folder in folders)
 
 
 def rules_among(nested: Nested, paths: Iterable[str]) -> tuple[str, ...]:
