@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("path", type=Path, nargs="?", default=Path(), metavar="PATH")
     init.add_argument("--trunk", metavar="BRANCH", help="the trunk of a bare repository (default: what HEAD names)")
 
+    init.add_argument(
+        "--from-pre-commit", action="store_true", help="add a check that runs the hooks of .pre-commit-config.yaml"
+    )
+
     serve = command("serve", _serve, "run the gate for bare repositories, in the foreground", repo=False)
     serve.add_argument("repositories", type=Path, nargs="+", metavar="REPO.git")
     serve.add_argument("--until-idle", action="store_true", help="handle what is queued and what follows from it, then exit")
@@ -114,6 +118,8 @@ def _init(arguments: argparse.Namespace) -> int:
     is_bare = (path / "HEAD").is_file() and (path / "objects").is_dir()
     if arguments.trunk and not is_bare:
         raise UserError("--trunk belongs to a bare repository: a working repository's trunk is its server's")
+    if arguments.from_pre_commit and is_bare:
+        raise UserError("--from-pre-commit belongs to a working repository: a bare one has no hooks to take over")
     if is_bare:
         from gate.install import init_bare
 
@@ -121,7 +127,7 @@ def _init(arguments: argparse.Namespace) -> int:
     else:
         from gate.starter import init_work_repository
 
-        lines = init_work_repository(path)
+        lines = init_work_repository(path, from_hooks=arguments.from_pre_commit)
     return _print(arguments, {"path": str(path), "lines": lines}, lines)
 
 

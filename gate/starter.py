@@ -1,7 +1,7 @@
 """What ``gate init`` writes into a working repository: a commented gate.toml for what it finds there, and the hooks.
 
 Owns two files, gate.toml and .pre-commit-config.yaml, and only while it creates them: a file that is there already is never
-written to. Detection reads file names and a few small files; it runs nothing.
+written to (gate/adopt.py adds to one, when asked to). Detection reads file names and a few small files; it runs nothing.
 """
 
 import json
@@ -255,19 +255,28 @@ def hooks_config() -> str:
 # --- gate init -----------------------------------------------------------------------------------------------------------
 
 
-def init_work_repository(folder: Path) -> list[str]:
+def init_work_repository(folder: Path, *, from_hooks: bool = False) -> list[str]:
     """Write what is missing of gate.toml and .pre-commit-config.yaml; the lines for people, in order.
 
-    May be called again: then nothing changes. Never writes to a file that exists. Raises UserError when the folder is not
-    the top of a work tree, Unavailable when it cannot be written.
+    May be called again: then nothing changes. Never writes to a file that exists, but that with from_hooks a gate.toml gets
+    a check at its end that runs the hooks. Raises UserError when the folder is not the top of a work tree, or has no hooks
+    to take over; Unavailable when it cannot be written.
     """
     if not (folder / ".git").exists():
         raise UserError(
             f"{folder} is not the top of a Git work tree: go there, or run git init first (a bare repository is set up by "
             "giving its own path)"
         )
-    written = [*_init_config(folder), *_init_hooks(folder)]
-    return [*written, *_next_steps(folder)] if any(line.startswith("wrote ") for line in written) else written
+    if not from_hooks:
+        written = [*_init_config(folder), *_init_hooks(folder)]
+    else:
+        from gate.adopt import add_hooks_check, hooks_file
+
+        hooks_file(folder)  # before anything is written
+        started = [] if (folder / CONFIG_NAME).exists() else [*_init_config(folder)]
+        written = [*started, *add_hooks_check(folder), *_init_hooks(folder)]
+    is_new = any(line.startswith(("wrote ", "added to ")) for line in written)
+    return [*written, *_next_steps(folder)] if is_new else written
 
 
 def _init_config(folder: Path) -> Iterator[str]:
