@@ -25,6 +25,20 @@ _NEXT_REPO = re.compile(r"^\s*-\s*repo\s*:|^\s*\[\[repos\]\]", re.MULTILINE)
 _ONLY_PREK = re.compile(r"^\s*minimum_prek_version\s*:|^\s*-\s*repo\s*:\s*builtin\b", re.MULTILINE)
 _RUNS_HOOKS = re.compile(r"\b(?:pre-commit|prek)\b[^\n;|&]*\brun\b")
 
+# pre-commit asks git for the tree of the index, which takes its lock; a sandbox shows .git read-only.
+_OWN_INDEX = (
+    'cp "$(git rev-parse --git-path index)" "$TMPDIR/index"',
+    'export GIT_INDEX_FILE="$TMPDIR/index"',
+)
+_CACHE = (
+    "# anew in each run. To keep them, fill a folder (PRE_COMMIT_HOME=/srv/hooks pre-commit install-hooks), start the gate",
+    '# with that PRE_COMMIT_HOME, and in [run] write pass_env = ["PRE_COMMIT_HOME"] and read = ["/srv/hooks"].',
+)
+_NO_CACHE = (
+    "# anew in each run. To keep them, start the gate with PREK_HOME set to a folder, and in [run] write",
+    '# pass_env = ["PREK_HOME"] and isolation = "plain": prek must be able to write there, which no sandbox permits.',
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Hook:
@@ -131,7 +145,6 @@ def hooks_check(config: str, hooks: Sequence[Hook], program: str, called: str) -
     """The check, with comments."""
     ours = sorted({hook.name for hook in hooks if hook.is_ours})
     late = [f"{hook.name} ({', '.join(hook.stages)})" for hook in hooks if not hook.is_at_commit and not hook.is_ours]
-    place = "PREK_HOME" if program == "prek" else "PRE_COMMIT_HOME"
     skip = f"SKIP={','.join(ours)} " if ours else ""
     lines = [
         f"# The hooks of {config}, on the files that differ from trunk; on all where there is no trunk to compare with.",
@@ -143,12 +156,12 @@ def hooks_check(config: str, hooks: Sequence[Hook], program: str, called: str) -
         lines.append(f"# Left out, as they are not of the stage pre-commit: {_some(late)}.")
     lines += [
         f"# {program} must be installed where the gate runs. HOME is empty there, so the hooks' environments are made",
-        f"# anew in each run. To keep them, fill a folder ({place}=/srv/hooks {program} install-hooks), start the gate with",
-        f'# that {place}, and in [run] write pass_env = ["{place}"] and read = ["/srv/hooks"].',
+        *(_NO_CACHE if program == "prek" else _CACHE),
         "[[check]]",
         f'name = "{called}"',
         "command = '''",
         "set -- --all-files",
+        *(_OWN_INDEX if program == "pre-commit" else ()),
         'if [ -n "${GATE_BASE:-}" ]; then set -- --from-ref "$GATE_BASE" --to-ref "$GATE_COMMIT"; fi',
         f'{skip}{program} run --show-diff-on-failure --color never "$@"',
         "'''",
