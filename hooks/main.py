@@ -31,7 +31,7 @@ in your working repository
   message     judge a commit message (git calls it: commit-msg)
   push        judge a push before it is sent (git calls it: pre-push)
   cache       what the hooks keep here: show, prune or clear it
-  install     have git call these three by itself
+  install     have git call the first three by itself, as its hooks
   uninstall   undo that, and put back the hooks that were there before
   init        write a first gate.toml, or make a bare repository a gated one
   config      check or show a gate.toml

@@ -508,6 +508,10 @@ def hook_calls_gate(command: str) -> str:
     return f"the hook that is there calls gate {command} already"
 
 
+def hook_calls_pre_commit() -> str:
+    return "it is the pre-commit hook that it calls, so that what is installed there serves merges too"
+
+
 def hook_called_by_runner(runner: str, name: str) -> str:
     return f"{runner} calls it already, as {name}"
 
