@@ -18,6 +18,8 @@ LOCAL_COMMANDS = {
     "message": "hooks.message:run",
     "push": "hooks.push:run",
     "cache": "hooks.cache:run",
+    "install": "hooks.install:run",
+    "uninstall": "hooks.install:undo",
 }
 _ALL_OTHERS = "gate.cli:main"
 
@@ -29,6 +31,8 @@ in your working repository
   message     judge a commit message (git calls it: commit-msg)
   push        judge a push before it is sent (git calls it: pre-push)
   cache       what the hooks keep here: show, prune or clear it
+  install     have git call the first three by itself, as its hooks
+  uninstall   undo that, and put back the hooks that were there before
   init        write a first gate.toml, or make a bare repository a gated one
   config      check or show a gate.toml
 

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -404,3 +404,164 @@ def tail(log: Path) -> list[str]:
     is_cut = size > _TAIL_BYTES or len(lines) > _TAIL_LINES
     kept = ["".join(letter for letter in line if letter.isprintable() or letter == "\t") for line in lines[-_TAIL_LINES:]]
     return ["[…]", *kept] if is_cut else kept
+
+
+# --- gate install -------------------------------------------------------------------------------------------------------
+
+INSTALL_DESCRIPTIONS = {
+    "install": "Install the hooks into this repository and all of its work trees. Hooks that are there keep running.",
+    "uninstall": "Remove the hooks that gate install has written, and put back those that were there before.",
+}
+_UNCHANGED = "nothing was changed"
+
+
+def hook_type_help(kinds: Iterable[str]) -> str:
+    return f"only this hook, of {', '.join(kinds)}; may be given more than once (default: all)"
+
+
+def no_git(cause: str) -> str:
+    return f"git cannot be run: {cause}"
+
+
+def no_repository(folder: str) -> str:
+    return (
+        f"{shown(folder)} is not in the work tree of a git repository that you may use: hooks are installed from inside one"
+    )
+
+
+def bare_repository(folder: str) -> str:
+    return (
+        f"{shown(folder)} is a bare repository, and nobody commits there: install the hooks in a clone of it\n"
+        "  to make it a gated repository: gate init REPO.git"
+    )
+
+
+def hooks_folder_is_none(folder: str) -> str:
+    return (
+        f"git looks for hooks in {shown(folder)}, which is not a folder: hooks are switched off here\n"
+        "  to see who says so: git config --show-origin --get-all core.hooksPath"
+    )
+
+
+def hooks_folder_unwritable(folder: str, cause: str) -> str:
+    return f"hooks cannot be installed in {shown(folder)}: {cause}"
+
+
+def hooks_folder_elsewhere(folder: str, scope: str) -> str:
+    """scope: the level of git's settings that core.hooksPath is of; "": it is not set, and the folder is a link."""
+    because = f"by core.hooksPath of your {scope} settings" if scope else "by a symbolic link"
+    return (
+        f"git looks for hooks in {shown(folder)} ({because}), outside of this repository: a hook installed there would run "
+        f"in every repository that uses the folder; {_UNCHANGED}\n"
+        "  to call the gate from the hooks there, add to its pre-commit: [ ! -f gate.toml ] || gate check || exit\n"
+        '  to use no hooks but those of this repository: git config core.hooksPath "$(git rev-parse --path-format=absolute '
+        '--git-common-dir)/hooks"'
+    )
+
+
+def hooks_folder_tracked(folder: str, commands: Mapping[str, str]) -> str:
+    return (
+        f"git tracks the hooks in {shown(folder)}: what is installed there, with paths of this machine in it, would be "
+        f"committed for everybody; {_UNCHANGED}\n"
+        f"  to call the gate from them, for everybody, add: {_calls(commands)}"
+    )
+
+
+def hooks_folder_of_husky(folder: str, commands: Mapping[str, str]) -> str:
+    return (
+        f"the hooks in {shown(folder)} are husky's, which writes them anew whenever it is installed; {_UNCHANGED}\n"
+        f"  to call the gate from husky, add below .husky: {_calls(commands)}"
+    )
+
+
+def _calls(commands: Mapping[str, str]) -> str:
+    return ", ".join(f'gate {command} "$@" to {kind}' for kind, command in commands.items())
+
+
+def install_refused(refusals: Iterable[tuple[str, str]]) -> str:
+    """refusals: pairs of a hook and a sentence with its cure."""
+    return "\n".join([f"{_UNCHANGED}:", *(f"  {kind}: {why}" for kind, why in refusals)])
+
+
+def hook_is_no_file(kind: str) -> str:
+    return (
+        f"what has this name among the hooks is no file: move it away, or install the others with --hook-type (not {kind})"
+    )
+
+
+def hook_kept_twice(kind: str, before: str, *, is_ours_aside: bool) -> str:
+    cure = (
+        "gate uninstall, then gate install again" if is_ours_aside else f"move {before} away, or put it in place of {kind}"
+    )
+    return f"there is a hook that gate did not write, and {before} as well, and only one can be called first; to fix: {cure}"
+
+
+def hook_acts_by_name(command: str) -> str:
+    return (
+        "the hook that is there acts by its own name, or may do so, and would not work under another; "
+        f'to fix: add a line to it: gate {command} "$@" || exit'
+    )
+
+
+def hook_of_runner(runner: str, config: str, command: str) -> str:
+    return f"{runner} runs gate-{command} already, by {shown(config)}"
+
+
+def hook_calls_gate(command: str) -> str:
+    return f"the hook that is there calls gate {command} already"
+
+
+def hook_calls_pre_commit() -> str:
+    return "it is the pre-commit hook that it calls, so that what is installed there serves merges too"
+
+
+def hook_called_by_runner(runner: str, name: str) -> str:
+    return f"{runner} calls it already, as {name}"
+
+
+def hook_kept(runner: str, *, is_executable: bool) -> str:
+    if not is_executable:
+        return "it cannot be executed, so that git did not run it, and it is not run now"
+    if runner == "lefthook":
+        return "lefthook takes its place back when lefthook.yml changes: a line in that file lasts longer"
+    return ""
+
+
+def hook_left_beside(before: str) -> str:
+    return f"somebody has replaced the hook of gate install; what was there before that is kept as {before}"
+
+
+def hook_of_others() -> str:
+    return "not written by gate install"
+
+
+def own_hooks_folder(folder: str) -> str:
+    return f"gate: {shown(folder)} belongs to this work tree alone: other work trees need a gate install of their own"
+
+
+def hook_without_gate(kind: str, before: str, program: str) -> list[str]:
+    """What an installed hook says when its program is gone. Part of a shell script: the names are known by then only."""
+    return [
+        f"gate: the program that this {kind} hook calls is gone: {shown(program)}; and PATH has no gate",
+        "  to fix: install trunkgate, then gate install; or, to be rid of the hook, remove it from the folder of hooks,",
+        f"  git rev-parse --git-path hooks/{kind}, and rename {before} to {kind} if there is one",
+    ]
+
+
+def installed(folder: str, hooks: Iterable[tuple[str, str, str, str]]) -> list[str]:
+    """hooks: the name of each, what was done about it, the file that keeps what was there before or "", and why or ""."""
+    words = {
+        "written": "installed",
+        "chained": "installed",
+        "renewed": "installed anew",
+        "unchanged": "installed already",
+        "left": "left alone",
+        "removed": "removed",
+        "restored": "removed; the hook that was there before is back",
+        "absent": "not installed",
+    }
+    lines = [f"hooks in {shown(folder)}"]
+    for kind, did, before, why in hooks:
+        kept = f"; what was there before runs first, as {before}" if before and did != "left" else ""
+        lines.append(f"  {kind}: {words[did]}{kept}{f' ({why})' if why and kept else f': {why}' if why else ''}")
+    return lines
