@@ -9,7 +9,7 @@ is why the sentences are here and not in hooks.text.
 """
 
 # pathlib, dataclasses, re and argparse would cost more than all that this file does:
-# ruff: noqa: PTH105, PTH108, PTH120
+# ruff: noqa: PTH105, PTH108
 
 import os
 import sys
@@ -17,12 +17,13 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 EXIT_GREEN, EXIT_FOUND, EXIT_UNREADABLE = 0, 1, 4
 
 _BINARY_WITHIN_BYTES = 8000  # a NUL in these, and git takes a file for binary
 _FINDINGS_SHOWN = 50  # of one check in one file; the rest is a number
-_MOST_KEY_PARTS = 1000  # tomllib takes quadratic time for a key of many parts
+_MOST_KEY_STEPS = 10**7  # of tomllib, which goes through the parts of its table's name again for each part of each key
 _LONGEST_SENTENCE = 200  # characters of what a parser says, which may quote the file
 
 _SIZES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -54,27 +55,25 @@ exit codes: 0 nothing found, 1 something found or mended, 2 usage, 4 a file coul
 """
 
 
-class Finding:
-    """Something that is wrong. line: from 1 on, counted by line feeds; 1 also when it is about the whole file."""
+class Finding(tuple[int, str]):
+    """Something that is wrong: (line, text). line: from 1 on, counted by line feeds; 1 too when it is about all of it."""
 
-    __slots__ = ("line", "text")
+    __slots__ = ()
 
-    def __init__(self, line: int, text: str) -> None:
-        self.line = line
-        self.text = text
+    def __new__(cls, line: int, text: str) -> "Finding":
+        return super().__new__(cls, (line, text))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Finding) and (self.line, self.text) == (other.line, other.text)
+    @property
+    def line(self) -> int:
+        return self[0]
 
-    def __hash__(self) -> int:
-        return hash((self.line, self.text))
-
-    def __repr__(self) -> str:
-        return f"Finding({self.line}, {self.text!r})"
+    @property
+    def text(self) -> str:
+        return self[1]
 
 
 class Options:
-    """What checks must know beside the file. max_bytes: for large-file. spellings: for case-conflict; None: finds nothing."""
+    """What checks must know beside the file. max_bytes: for large-file. spellings: without, case-conflict finds nothing."""
 
     __slots__ = ("max_bytes", "spellings")
 
@@ -108,28 +107,28 @@ class File:
 
 
 class Request:
-    """What a command line asks for. files: as they were given."""
+    """What a command line asks for. names: of checks; none when it is help. options: without spellings. files: as given."""
 
-    __slots__ = ("files", "fix", "json", "max_bytes", "names")
+    __slots__ = ("files", "fix", "json", "names", "options")
 
     def __init__(
         self,
         names: "tuple[str, ...]",
-        max_bytes: int,
+        options: Options = DEFAULTS,
         files: "tuple[str, ...]" = (),
         *,
         fix: bool = False,
         json: bool = False,
     ) -> None:
         self.names = names
-        self.max_bytes = max_bytes
+        self.options = options
         self.files = files
         self.fix = fix
         self.json = json
 
-    def options(self, paths: "Iterable[str]", among: "Iterable[str]" = ()) -> Options:
-        """paths: all that will be judged. among: further names that theirs may clash with, such as those of the tree."""
-        return Options(self.max_bytes, Spellings(paths, among) if "case-conflict" in self.names else None)
+    def options_among(self, paths: "Iterable[str]", others: "Iterable[str]" = ()) -> Options:
+        """options, with spellings where case-conflict needs them. paths: all that will be judged. others: see Spellings."""
+        return Options(self.options.max_bytes, Spellings(paths, others)) if "case-conflict" in self.names else self.options
 
 
 # --- for callers in this process ----------------------------------------------------------------------------------------
@@ -195,7 +194,12 @@ def _judge(names: "Sequence[str]", file: File) -> list[tuple[str, Finding]]:
 
 def _findings(name: str, file: File) -> list[Finding]:
     check = CHECKS[name]
-    return [] if file.is_binary and name in _OF_TEXT else check(file)
+    return [] if file.is_binary and (name in _OF_TEXT or _is_encrypted(name, file.content)) else check(file)
+
+
+def _is_encrypted(name: str, content: bytes) -> bool:
+    """Whether git holds only what git-crypt made of a file: its name speaks of the text that nobody can see here."""
+    return name not in _WITHOUT_CONTENT and content.startswith(b"\0GITCRYPT\0")
 
 
 # --- checks of any text -------------------------------------------------------------------------------------------------
@@ -259,11 +263,11 @@ def mixed_line_ending(file: File) -> list[Finding]:
     if (crlf > 0) + (lf > 0) + (cr > 0) < 2:
         return []
     usual = "CRLF" if crlf > lf else "LF"
-    for number, line in _lines(content):
-        if (b"\r" in line) if usual == "LF" else (line.endswith(b"\n") and not line.endswith(b"\r\n")):
-            break
-        if b"\r" in line.removesuffix(b"\r\n"):
-            break
+    number = next(
+        number
+        for number, line in _lines(content)
+        if b"\r" in line.removesuffix(b"\r\n") or (line.endswith(b"\n") and line.endswith(b"\r\n") is (usual == "LF"))
+    )
     counts = [f"{count} {kind}" for count, kind in ((lf, "LF"), (crlf, "CRLF"), (cr, "CR")) if count]
     return [Finding(number, f"line ends are mixed: {', '.join(counts)}; here is the first that is not {usual}")]
 
@@ -422,8 +426,8 @@ def toml_syntax(file: File) -> list[Finding]:
     text = _decoded(file.content)
     if isinstance(text, Finding):
         return [text]
-    if _may_have_long_key(file.content):
-        return [Finding(1, f"a key of more than {_MOST_KEY_PARTS} parts")]
+    if _has_endless_keys(file.content):
+        return [Finding(1, "has keys of too many parts to be read")]
     try:
         tomllib.loads(text, parse_float=str)
     except RecursionError:
@@ -438,12 +442,13 @@ def toml_syntax(file: File) -> list[Finding]:
     return []
 
 
-def _may_have_long_key(content: bytes) -> bool:
-    """Whether there is more in one piece that looks like a key than any key has."""
-    if content.count(b".") <= _MOST_KEY_PARTS:
+def _has_endless_keys(content: bytes) -> bool:
+    """Whether tomllib would take longer than its time: by the dots in what looks like keys, which may be text as well."""
+    dots, lines = content.count(b"."), content.count(b"\n")
+    if dots * (dots + lines) <= _MOST_KEY_STEPS:
         return False
     pieces = content.translate(bytes(byte if byte in _OF_KEYS else 10 for byte in range(256))).split(b"\n")
-    return any(piece.count(b".") > _MOST_KEY_PARTS for piece in pieces)
+    return max(piece.count(b".") for piece in pieces) * (dots + lines) > _MOST_KEY_STEPS
 
 
 def _decoded(content: bytes) -> str | Finding:
@@ -453,11 +458,11 @@ def _decoded(content: bytes) -> str | Finding:
         return Finding(content.count(b"\n", 0, wrong.start) + 1, f"is not UTF-8: {wrong.reason}")
 
 
-_LOCKS: "dict[str, object]" = {}
+_LOCKS: "dict[str, AbstractContextManager[object]]" = {}
 
 
-def _lock():  # type: ignore[no-untyped-def]  # the type of a lock has no public name before Python 3.13
-    import _thread
+def _lock() -> "AbstractContextManager[object]":
+    import _thread  # a part of the interpreter, unlike threading
 
     return _LOCKS.setdefault("warnings", _thread.allocate_lock())  # one step, so that two threads get the same
 
@@ -473,17 +478,17 @@ def large_file(file: File) -> list[Finding]:
 class Spellings:
     """Names that would be one file, or one folder, where upper and lower case are the same; also of accented letters.
 
-    paths: those that will be asked about. among: others that they may clash with. Built in linear time.
+    paths: those that will be asked about. others: that they may clash with, such as those of the tree. Built in linear time.
     """
 
     __slots__ = ("_root",)
 
-    def __init__(self, paths: "Iterable[str]", among: "Iterable[str]" = ()) -> None:
+    def __init__(self, paths: "Iterable[str]", others: "Iterable[str]" = ()) -> None:
         # folded name -> (spelling -> the path that answers for it, None while only others have it; what lies below)
         self._root: dict[str, tuple[dict[str, str | None], dict[str, object]]] = {}
         for path in sorted(paths):
             self._add(path, path)
-        for path in among:
+        for path in others:
             self._add(path, None)
 
     def twin_of(self, path: str) -> tuple[str, str] | None:
@@ -575,12 +580,12 @@ def run(words: list[str]) -> int:
         sys.stderr.write("gate: no files were given, so there is nothing to look at\n")
     printer = _JsonPrinter() if request.json else _LinePrinter()
     paths = sorted({*request.files})  # runners pass names in any order
-    options = request.options(paths)
+    options = request.options_among(paths)
     for path in paths:
         try:
             _look_at(path, request, options, printer)
         except OSError as failure:
-            printer.failed(path, failure.strerror or str(failure))
+            printer.failed(path, _why(failure))
     return printer.finish()
 
 
@@ -588,14 +593,14 @@ def _request(words: "Sequence[str]") -> Request | str:
     """What the words ask for, without names when it is help; or a sentence about what is wrong with them."""
     names: list[str] | None = None
     files: list[str] = []
-    max_bytes = DEFAULTS.max_bytes
+    options = DEFAULTS
     flags = set()
     left = iter(words)
     for word in left:
         if word == "--":
             files += left
         elif word in ("-h", "--help"):
-            return Request((), max_bytes)
+            return Request(())
         elif word in ("--fix", "--json"):
             flags.add(word)
         elif word == "--max" or word.startswith("--max="):
@@ -603,9 +608,9 @@ def _request(words: "Sequence[str]") -> Request | str:
             found = _size(size)
             if found is None:
                 return (
-                    f"--max {_shown(size)} is not a size: write a whole number and one of {', '.join(_SIZES)}, as in 500kB"
+                    f"--max {_shown(size) or 'alone'} is no size: write a number and one of {', '.join(_SIZES)}, as in 500kB"
                 )
-            max_bytes = found
+            options = Options(found)
         elif word.startswith("-"):
             return f"{_shown(word)} is no option (before files whose names begin with a dash, write --)\n  {USAGE}"
         elif names is None:
@@ -618,7 +623,7 @@ def _request(words: "Sequence[str]") -> Request | str:
     if unknown is not None:
         return f"{_shown(unknown) or 'an empty word'} is no check of files; there are: {', '.join(CHECKS)}"
     once = tuple(dict.fromkeys(names))
-    return Request(once, max_bytes, tuple(files), fix="--fix" in flags, json="--json" in flags)
+    return Request(once, options, tuple(files), fix="--fix" in flags, json="--json" in flags)
 
 
 def _size(written: str) -> int | None:
@@ -637,25 +642,33 @@ def _look_at(path: str, request: Request, options: Options, printer: "_LinePrint
         names: tuple[str, ...] = tuple(name for name in request.names if name == "case-conflict")
         printer.found(path, _judge(names, File(path, b"", options)))
         return
-    needs_content = not _WITHOUT_CONTENT.issuperset(request.names)
-    content, status = _read(path) if needs_content else (b"", _regular(status))
+    content, status = (b"", _regular(status)) if _WITHOUT_CONTENT.issuperset(request.names) else _read(path)
+    size_bytes = status.st_size
     if request.fix:
         better, mended = mend(request.names, content)
         if mended:
-            _replace(path, better, status)
-            printer.mended(path, mended)
-            content = better
-    size_bytes = len(content) if needs_content else status.st_size
+            try:
+                _replace(path, better, status)
+            except OSError as failure:
+                printer.failed(path, _why(failure))  # and what is wrong with it is told below
+            else:
+                printer.mended(path, mended)
+                content, size_bytes = better, len(better)
     file = File(path, content, options, executable=bool(status.st_mode & 0o100), size_bytes=size_bytes)
     printer.found(path, _judge(request.names, file))
 
 
 def _read(path: str) -> tuple[bytes, os.stat_result]:
-    # A pipe would be waited for, and a link may have come since lstat.
+    # Neither wait for a pipe nor wake a device, and a link may have come since.
+    _regular(os.lstat(path))
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         status = _regular(os.fstat(handle))
         return file.read(), status
+
+
+def _why(failure: OSError) -> str:
+    return failure.strerror or str(failure)
 
 
 def _regular(status: os.stat_result) -> os.stat_result:
@@ -666,7 +679,8 @@ def _regular(status: os.stat_result) -> os.stat_result:
 
 def _replace(path: str, content: bytes, before: os.stat_result) -> None:
     """Put new content in the place of a file in one step, with its mode. Raises OSError, and then the file is as it was."""
-    unfinished = os.path.join(os.path.dirname(path), f".gate-{os.getpid()}-{os.urandom(4).hex()}")
+    folder, slash, _ = path.rpartition("/")
+    unfinished = f"{folder}{slash}.gate-{os.getpid()}-{os.urandom(4).hex()}"
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -758,7 +772,7 @@ def _lines(content: bytes) -> "Iterator[tuple[int, bytes]]":
 
 def _each(numbers: "Iterator[int]", text: str) -> list[Finding]:
     """Findings that say the same of each of these lines; past the first ones, only how many more there are."""
-    found = []
+    found: list[Finding] = []
     more = last = 0
     for number in numbers:
         if len(found) < _FINDINGS_SHOWN:
@@ -775,5 +789,5 @@ def _said(text: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A path that cannot steer the terminal or break the line it stands in: as hooks.text has it, without its imports."""
+    """A name that cannot steer the terminal or break the line it stands in: as hooks.text has it, without its imports."""
     return name if name.isprintable() else repr(name)

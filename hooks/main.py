@@ -17,6 +17,7 @@ LOCAL_COMMANDS = {
     "check": "hooks.check:run",
     "message": "hooks.message:run",
     "push": "hooks.push:run",
+    "hygiene": "hooks.hygiene:run",
 }
 _ALL_OTHERS = "gate.cli:main"
 
@@ -27,6 +28,7 @@ in your working repository
   check       run the checks of gate.toml on what is staged
   message     judge a commit message (git calls it: commit-msg)
   push        judge a push before it is sent (git calls it: pre-push)
+  hygiene     small checks of files: blanks, line ends, marks of conflicts, syntax, keys, sizes
   init        write a first gate.toml, or make a bare repository a gated one
   config      check or show a gate.toml
 
@@ -84,6 +86,11 @@ def message() -> int:
 def push() -> int:
     """The program ``gate-push``."""
     return run_command(LOCAL_COMMANDS["push"], sys.argv[1:])
+
+
+def hygiene() -> int:
+    """The program ``gate-hygiene``."""
+    return run_command(LOCAL_COMMANDS["hygiene"], sys.argv[1:])
 
 
 def run_command(target: str, words: list[str]) -> int:
