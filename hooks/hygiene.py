@@ -492,7 +492,7 @@ class Spellings:
             self._add(path, None)
 
     def twin_of(self, path: str) -> tuple[str, str] | None:
-        """A file or folder of this path, and another spelling of it; None too when an earlier path tells of the same."""
+        """A file or folder of this path, and another spelling of it. Of several paths that share a spelling, the first tells."""
         parts = _parts(path)
         for depth, (spellings, _) in enumerate(self._walk(parts)):
             if len(spellings) > 1:
