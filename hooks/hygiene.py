@@ -235,7 +235,9 @@ def end_of_file(file: File) -> list[Finding]:
     number = body.count(b"\n") + 1
     if not body:
         return [Finding(1, "nothing but empty lines")]
-    return [Finding(number + 1, "empty lines at the end of the file") if end else Finding(number, "no line end at the end")]
+    if end in (b"", b"\r"):  # where other lines end in LF, CR alone ends none
+        return [Finding(number, "no line end at the end")]
+    return [Finding(number + 1, "empty lines at the end of the file")]
 
 
 def with_one_end(content: bytes) -> bytes:
@@ -376,8 +378,8 @@ def python_syntax(file: File) -> list[Finding]:
         except SyntaxError as wrong:
             return [Finding(max(1, wrong.lineno or 1), _said(wrong.msg))]
         except (RecursionError, MemoryError):
-            return [Finding(1, "nested too deeply for Python")]
-        except ValueError as wrong:  # NUL, in a Python before 3.12
+            return [Finding(1, "nested too deeply, or too large, for Python")]
+        except (ValueError, LookupError, OverflowError) as wrong:  # which of them it is depends on the version of Python
             return [Finding(1, _said(str(wrong)))]
     return []
 
@@ -437,8 +439,9 @@ def toml_syntax(file: File) -> list[Finding]:
         line = place.removeprefix("line ").partition(",")[0]
         if line.isascii() and line.isdecimal():
             return [Finding(int(line), _said(said))]
-        at_end = place == "end of document)"
-        return [Finding(max(1, len(text.splitlines())) if at_end else 1, _said(said if said and at_end else str(wrong)))]
+        if place == "end of document)":
+            return [Finding(text.removesuffix("\n").count("\n") + 1, _said(said))]
+        return [Finding(1, _said(str(wrong)))]
     return []
 
 
@@ -492,12 +495,10 @@ class Spellings:
             self._add(path, None)
 
     def twin_of(self, path: str) -> tuple[str, str] | None:
-        """A file or folder of this path, and another spelling of it. Of several paths that share a spelling, the first tells."""
+        """A file or folder of this path, and another spelling of it. Of paths that share a spelling, the first tells."""
         parts = _parts(path)
         for depth, (spellings, _) in enumerate(self._walk(parts)):
-            if len(spellings) > 1:
-                if spellings.get(parts[depth]) != path:
-                    return None
+            if len(spellings) > 1 and spellings.get(parts[depth]) == path:
                 other = min(spelling for spelling in spellings if spelling != parts[depth])
                 return "/".join(parts[: depth + 1]), "/".join([*parts[:depth], other])
         return None
@@ -686,7 +687,8 @@ def _replace(path: str, content: bytes, before: os.stat_result) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+            made = os.fstat(handle)
+            if (before.st_uid, before.st_gid) != (made.st_uid, made.st_gid):
                 os.fchown(handle, before.st_uid, before.st_gid)
             os.fchmod(handle, before.st_mode & 0o7777)
             os.fsync(handle)
