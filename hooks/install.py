@@ -2,7 +2,7 @@
 
 Owns the files that carry its mark, and no others. A hook that was there before is set aside under another name, called first
 by ours, and put back by ``gate uninstall``; at no moment is it lost, nor, where the file system knows hard links, is there a
-moment without it (docs/decisions/0011-installed-hooks.md). All that is to be done is decided before anything is done: a
+moment without it (docs/decisions/0012-installed-hooks.md). All that is to be done is decided before anything is done: a
 refusal of one hook changes none.
 """
 

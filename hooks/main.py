@@ -20,6 +20,7 @@ LOCAL_COMMANDS = {
     "cache": "hooks.cache:run",
     "install": "hooks.install:run",
     "uninstall": "hooks.install:undo",
+    "hygiene": "hooks.hygiene:run",
 }
 _ALL_OTHERS = "gate.cli:main"
 
@@ -33,6 +34,7 @@ in your working repository
   cache       what the hooks keep here: show, prune or clear it
   install     have git call the first three by itself, as its hooks
   uninstall   undo that, and put back the hooks that were there before
+  hygiene     small checks of files: blanks, line ends, marks of conflicts, syntax, keys, sizes
   init        write a first gate.toml, or make a bare repository a gated one
   config      check or show a gate.toml
 
@@ -90,6 +92,11 @@ def message() -> int:
 def push() -> int:
     """The program ``gate-push``."""
     return run_command(LOCAL_COMMANDS["push"], sys.argv[1:])
+
+
+def hygiene() -> int:
+    """The program ``gate-hygiene``."""
+    return run_command(LOCAL_COMMANDS["hygiene"], sys.argv[1:])
 
 
 def run_command(target: str, words: list[str]) -> int:
