@@ -248,7 +248,8 @@ def test_the_hooks_are_those_that_the_project_publishes() -> None:
                     hook[found[2]] = found[3].strip()
         return hooks
 
-    assert fields(hooks_config()) == fields(published)
+    # gate-hygiene asks for names of checks, so that only its user can write it.
+    assert fields(hooks_config()) == {name: each for name, each in fields(published).items() if name != "gate-hygiene"}
 
 
 def test_the_installed_hook_stops_a_commit_with_conflict_markers(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
