@@ -121,7 +121,7 @@ class EnvironmentState:
 
     stands: number of the deploy that put the present commit there. barred: commits that are not deployed by themselves.
     request: a person's rollback that has not begun. overtakes: overtaken deploys in a row. dirty: targets touched since the
-    last good deploy. running: number of the deploy that has not ended.
+    last good deploy. running: number of the deploy that has not ended. heard: every rollback that was asked for.
     """
 
     good: tuple[Sha, ...] = ()
@@ -131,6 +131,7 @@ class EnvironmentState:
     overtakes: int = 0
     dirty: tuple[str, ...] = ()
     running: int | None = None
+    heard: frozenset[RollbackRequested] = frozenset()
 
     @property
     def present(self) -> Sha | None:
@@ -144,7 +145,7 @@ class EnvironmentState:
 
 @dataclass(frozen=True, slots=True)
 class DeployState:
-    """Every deploy by number, and every environment that was ever deployed to by name."""
+    """Every deploy by number, and every environment by name that was ever deployed to, or asked to be put back."""
 
     deploys: Mapping[int, Deploy] = field(default_factory=dict)
     environments: Mapping[str, EnvironmentState] = field(default_factory=dict)
@@ -197,8 +198,13 @@ def _apply_start(state: DeployState, fact: DeployStarted) -> DeployState:
 
 
 def _apply_request(state: DeployState, fact: RollbackRequested) -> DeployState:
-    """A request with nothing to go back to is dropped, and so is one that meets a rollback under way."""
-    before = state.of(fact.environment)
+    """A request with nothing to go back to is dropped, and so is one that meets a rollback under way. One that is told again
+    when its rollback is over must not ask for another."""
+    heard = state.of(fact.environment)
+    if fact in heard.heard:
+        return state
+    before = replace(heard, heard=heard.heard | {fact})
+    state = DeployState(state.deploys, {**state.environments, fact.environment: before})
     if before.running is not None:
         deploy = state.deploys[before.running]
         leaves = None if deploy.is_rolling_back else deploy.started.commit
