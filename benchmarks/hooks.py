@@ -12,7 +12,7 @@ checks are started by the same bare Python in every tool. States of what ``gate 
 
 - new: the content was never checked, so every check runs;
 - stored: every check is found in the store of results, the marker of the newest green content is not there;
-- marked: exactly this was green just before, by the same hook, as when a commit was given up at its message and is made again.
+- marked: exactly this was green just before, by the same hook, as when a commit is given up at its message and made again.
 """
 
 import argparse
