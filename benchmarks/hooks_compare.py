@@ -160,12 +160,12 @@ def fix_same_line(stage: Stage) -> str:
 
 
 def kill(stage: Stage) -> str:
-    """SIGKILL in the middle of a check, with unstaged edits"""
+    """SIGKILL in the middle of a check, with unstaged edits in a staged file and in another"""
     return _stopped(stage, signal.SIGKILL)
 
 
 def terminate(stage: Stage) -> str:
-    """SIGTERM in the middle of a check, with unstaged edits"""
+    """SIGTERM in the middle of a check, with the same edits"""
     return _stopped(stage, signal.SIGTERM)
 
 
@@ -282,7 +282,8 @@ def _fix(stage: Stage, staged: str, work: str, mended: str) -> str:
 def _stopped(stage: Stage, number: signal.Signals) -> str:
     stage.begin(stage.check("slow", "sleep4"))
     stage.stage({"a.py": "STAGED\n"})
-    stage.repository.write({"b.py": "EDIT\n"})
+    edits = {"a.py": "STAGED\nEDIT\n", "b.py": "EDIT\n"}
+    stage.repository.write(edits)
     env = stage.tool.environment(stage.repository)
     words = ["git", "commit", "-q", "-m", "change"]
     quiet = subprocess.DEVNULL
@@ -294,7 +295,7 @@ def _stopped(stage: Stage, number: signal.Signals) -> str:
             time.sleep(0.02)
         os.killpg(process.pid, number)
     time.sleep(0.5)
-    kept = stage.repository.read("b.py") == "EDIT\n"
+    kept = _holds(stage, edits)
     running = [int(line.split()[1]) for line in stage.notes("slow", "start")]
     left = [pid for pid in running if _is_alive(pid)]
     for pid in left:
@@ -304,8 +305,12 @@ def _stopped(stage: Stage, number: signal.Signals) -> str:
     if kept:
         return f"edits kept{words_left}"
     stage.commit()
-    healed = stage.repository.read("b.py") == "EDIT\n"
+    healed = _holds(stage, edits)
     return f"**edits gone from the work tree**, {'back' if healed else 'not back'} at the next commit{words_left}"
+
+
+def _holds(stage: Stage, edits: Mapping[str, str]) -> bool:
+    return all(stage.repository.read(name) == content for name, content in edits.items())
 
 
 def _is_alive(pid: int) -> bool:
