@@ -14,7 +14,6 @@ import os
 import shlex
 import signal
 import subprocess
-import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,12 +22,8 @@ from typing import NamedTuple, TypeVar
 
 from ci.errors import UserError
 from ci.git import Git
+from ci.keytable import FAN_OUT, KEY_VERSION, Row, bucket_digest, bucket_of, digest, edits_of, record_of, write_table
 from ci.model import WHOLE_TREE, Check, CheckName, InputKey, Sha
-
-KEY_VERSION = b"trunkgate key 1"  # a new way to make keys gets a new number, and old results are simply not found again
-
-# 32 groups of 32 buckets: with 50,000 matched paths one changed file hashes some 50 paths, 32 buckets and 32 groups again.
-_FAN_OUT = 32
 
 # Commits whose matched paths are remembered. They share all but the buckets that differ between them.
 _STATES_KEPT = 256
@@ -110,9 +105,8 @@ class Matched(NamedTuple):
             return self
         by_group: dict[int, dict[int, list[tuple[str, bytes | None]]]] = defaultdict(lambda: defaultdict(list))
         for path, record in edits.items():
-            # Only spreads the work: a hostile choice of names makes keys slower, never wrong.
-            place = zlib.crc32(os.fsencode(path))
-            by_group[place % _FAN_OUT][place // _FAN_OUT % _FAN_OUT].append((path, record))
+            place = bucket_of(os.fsencode(path))
+            by_group[place % FAN_OUT][place // FAN_OUT].append((path, record))
         groups = list(self.groups)
         for group, by_bucket in by_group.items():
             buckets = list(groups[group].buckets)
@@ -129,7 +123,7 @@ class Matched(NamedTuple):
 
 
 def _bucket(records: Mapping[str, bytes]) -> _Bucket:
-    return _Bucket(hashlib.sha256(b"".join(sorted(records.values()))).digest(), records)
+    return _Bucket(bucket_digest(records.values()), records)
 
 
 def _group(buckets: Iterable[_Bucket]) -> _Group:
@@ -142,7 +136,7 @@ def _matched(groups: Iterable[_Group]) -> Matched:
     return Matched(hashlib.sha256(b"".join([group.digest for group in kept])).digest(), kept)
 
 
-NOTHING_MATCHED = _matched([_group([_bucket({})] * _FAN_OUT)] * _FAN_OUT)
+NOTHING_MATCHED = _matched([_group([_bucket({})] * FAN_OUT)] * FAN_OUT)
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -182,7 +176,7 @@ class KeyMaker:
                 content = (b"tree", self._tree_of(commit).encode())
             else:
                 content = (b"inputs", matched[check.inputs].digest)
-            keys[check.name] = InputKey(_digest(KEY_VERSION, self._definition(check), *content))
+            keys[check.name] = InputKey(digest(KEY_VERSION, self.definition(check), *content))
         return keys
 
     def listing(self, commit: Sha, check: Check) -> tuple[bytes, ...] | None:
@@ -194,7 +188,30 @@ class KeyMaker:
             record for group in state[check.inputs].groups for bucket in group.buckets for record in bucket.records.values()
         )
 
-    def _definition(self, check: Check) -> bytes:
+    def write_table(self, path: str, version: str, tree: Sha, checks: Sequence[Check]) -> None:
+        """Keep what the inputs of these checks match in a tree, for ci.keytable. Raises OSError."""
+        patterns = tuple({check.inputs: None for check in checks if not (check.is_whole_tree or check.git)})
+        matched = self._matched(tree, patterns, None) if patterns else {}
+        rows = [
+            Row(
+                check.name,
+                self.definition(check),
+                patterns.index(check.inputs) if check.inputs in patterns else Row.WHOLE,
+                check.names_files,
+                not (check.git or check.tools),
+                check.max_age_s,
+            )
+            for check in checks
+        ]
+        is_match = [matcher(each) for each in patterns]
+        listed = _list_tree(self._git, tree)
+        others = {path: record for path, record in listed if not any(matches(path) for matches in is_match)}
+        sets = [matched[each] for each in patterns] + [NOTHING_MATCHED.edited(others)]
+        records = [[[bucket.records.values() for bucket in group.buckets] for group in each.groups] for each in sets]
+        write_table(path, version, tree, rows, records)
+
+    def definition(self, check: Check) -> bytes:
+        """Digest of what a check is; its tools are asked for their versions."""
         known = self._definitions.get(check)
         if known is None:
             versions = {tool: self._version_of(tool) for tool in check.tools}
@@ -237,11 +254,11 @@ class KeyMaker:
             near, known = next(reversed(self._states.items()), (None, None))
         if near is None or known is None:
             return None
-        changes = _changes(self._git, near, commit)
-        if changes is None:
+        edits = _changes(self._git, near, commit)
+        if edits is None:
             return None
         return {
-            each: known[each].edited({path: record for path, record in changes if is_match(path)})
+            each: known[each].edited({path: record for path, record in edits if is_match(path)})
             for each, is_match in ((each, matcher(each)) for each in patterns)
             if each in known
         }
@@ -301,10 +318,6 @@ def _encoded(value: Value) -> bytes:
     return b"%b%d:%b" % (kind, len(raw), raw)
 
 
-def _digest(*parts: bytes) -> str:
-    return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).hexdigest()
-
-
 @cache
 def tool_version(command: str) -> str:
     """What a version command prints, and how it ended when not well. Run once per process, without a shell.
@@ -351,21 +364,10 @@ def _list_tree(git: Git, commit: Sha) -> Iterable[tuple[str, bytes]]:
     for line in listed.split(b"\0")[:-1]:
         meta, path = line.split(b"\t", 1)
         mode, _, blob = meta.split(b" ")
-        yield os.fsdecode(path), _record(mode, blob, path)
+        yield os.fsdecode(path), record_of(mode, blob, path)
 
 
 def _changes(git: Git, near: Sha, commit: Sha) -> list[tuple[str, bytes | None]] | None:
     """(path, new record) of everything that differs. None: git does not have one of the two."""
     found = git.diff(near, commit)
-    if found is None:
-        return None
-    fields = found.split(b"\0")
-    changes: list[tuple[str, bytes | None]] = []
-    for meta, path in zip(fields[:-1:2], fields[1::2], strict=True):
-        _, mode, _, blob, status = meta.split(b" ")
-        changes.append((os.fsdecode(path), None if status == b"D" else _record(mode, blob, path)))
-    return changes
-
-
-def _record(mode: bytes, blob: bytes, path: bytes) -> bytes:
-    return b"%b %b\t%b\0" % (mode, blob, path)
+    return None if found is None else [(os.fsdecode(path), new) for path, new in edits_of(found).items()]

@@ -81,6 +81,9 @@ def tidy(home: Path, results: LocalResults, before: float, max_bytes: int) -> No
     max_bytes: of the two together; a store with nothing in it takes some kilobytes all the same.
     """
     results.prune(before)
+    for note in _files(home / "known"):
+        if _time_of(note) < before:
+            note.unlink(missing_ok=True)
     logs = sorted(_files(home / "logs"), key=lambda path: _time_of(path))
     while logs and _time_of(logs[0]) < before:
         logs.pop(0).unlink(missing_ok=True)
@@ -99,8 +102,8 @@ def clear(home: Path, results: LocalResults, pool: Pool) -> None:
     results.compact()
     for log in _files(home / "logs"):
         log.unlink(missing_ok=True)
-    for marker in _files(home / "greens"):
-        marker.unlink(missing_ok=True)
+    for note in [*_files(home / "greens"), *_files(home / "known")]:
+        note.unlink(missing_ok=True)
     pool.clear()
 
 

@@ -1,19 +1,22 @@
 """``gate check``: the checks of gate.toml on what is staged. This file only decides whether there is anything to do.
 
-Most commits that meet this hook a second time, and many that meet it first, need no check: nothing is staged, or exactly
-this content was green already. To find that out must cost little more than starting the interpreter, so hooks.local, which
-runs the checks and imports what it needs for that, is only loaded when there is something to run.
+Most commits that meet this hook a second time, and many that meet it first, need no check: nothing is staged, exactly this
+content was green already, or every check has a green result for what its inputs are now. To find that out must cost little
+more than starting the interpreter, so hooks.local, which runs the checks and imports what it needs for that, is only
+loaded when there is something to run.
 """
 
 # pathlib and contextlib would cost more than everything this file does:
-# ruff: noqa: PTH102, PTH105, PTH108, PTH123, SIM105
+# ruff: noqa: PTH102, PTH105, PTH108, PTH123, PTH208, SIM105
 
 import sys
-from os import fsencode, mkdir, replace, unlink
+from os import fsencode, getpid, listdir, lstat, mkdir, replace, unlink
 from time import time
 
 from hooks.main import VERSION
 from hooks.staged import Staged, look
+
+_MARKERS_KEPT = 64
 
 
 def run(words: list[str]) -> int:
@@ -24,8 +27,16 @@ def run(words: list[str]) -> int:
         if not staged.raw and not names:
             sys.stderr.write("gate: nothing is staged, so there is nothing to check (--all-files checks everything)\n")
             return 0
-        if was_green(staged, names, time()):
+        now = time()
+        if was_green(staged, names, now):
             sys.stderr.write("gate: exactly this was green already (--no-cache checks it again)\n")
+            return 0
+        from hooks.known import greens
+
+        known = greens(staged, names, now)
+        if known is not None:
+            known.tell(time() - now)
+            remember_green(staged, names, known.until)
             return 0
     from hooks.local import run_checks
 
@@ -39,38 +50,35 @@ def _names_alone(words: list[str]) -> list[str] | None:
     return None if any(word.startswith("-") for word in words) else words
 
 
-# --- the marker: the newest staged content that was green, one per work tree ---------------------------------------------
+# --- markers: staged contents that were green, shared by the linked work trees --------------------------------------------
 
 
 def was_green(staged: Staged, names: list[str], now: float) -> bool:
-    """Whether the marker speaks of exactly this content, these files and this version of ours, and has not expired."""
+    """Whether a marker speaks of exactly this content, these files and this version of ours, and has not expired."""
     try:
-        with open(_marker(staged), "rb") as file:
-            expires_at, _, content = file.read().partition(b"\n")
-    except OSError:
-        return False
-    try:
-        return content == _content(staged, names) and now < float(expires_at)
-    except ValueError:
+        with open(_marker(staged, names), "rb") as file:
+            return now < float(file.read())
+    except (OSError, ValueError):
         return False
 
 
 def remember_green(staged: Staged, names: list[str], expires_at: float) -> None:
-    """Write the marker. expires_at: epoch seconds UTC, inf for never. Where it cannot be written, a shortcut is lost."""
-    marker = _marker(staged)
-    unfinished = f"{marker}.{time()}"
+    """Write a marker. expires_at: epoch seconds UTC, inf for never. Where it cannot be written, a shortcut is lost."""
+    marker = _marker(staged, names)
+    unfinished = f"{marker}.{getpid()}"
     try:
         _make_folder(staged)
         with open(unfinished, "wb") as file:
-            file.write(f"{expires_at}\n".encode() + _content(staged, names))
+            file.write(f"{expires_at}\n".encode())
         replace(unfinished, marker)
+        _drop_oldest(_folder(staged))
     except OSError:
         _forget(unfinished)
 
 
-def forget_green(staged: Staged) -> None:
-    """Remove the marker: a check of this work tree went red."""
-    _forget(_marker(staged))
+def forget_green(staged: Staged, names: list[str]) -> None:
+    """Remove the marker of this content: a check of it went red."""
+    _forget(_marker(staged, names))
 
 
 def _forget(path: str) -> None:
@@ -81,18 +89,35 @@ def _forget(path: str) -> None:
 
 
 def _make_folder(staged: Staged) -> None:
+    for folder in (f"{staged.common_dir}/gate", _folder(staged)):
+        try:
+            mkdir(folder, 0o700)
+        except FileExistsError:
+            pass
+
+
+def _drop_oldest(folder: str) -> None:
+    names = listdir(folder)
+    if len(names) > 2 * _MARKERS_KEPT:
+        paths = [f"{folder}/{name}" for name in names]
+        for path in sorted(paths, key=_time_of)[:-_MARKERS_KEPT]:
+            _forget(path)
+
+
+def _time_of(path: str) -> float:
     try:
-        mkdir(f"{staged.git_dir}/gate", 0o700)
-    except FileExistsError:
-        pass
+        return lstat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
-def _marker(staged: Staged) -> str:
-    return f"{staged.git_dir}/gate/green"
+def _folder(staged: Staged) -> str:
+    return f"{staged.common_dir}/gate/greens"
 
 
-def _content(staged: Staged, names: list[str]) -> bytes:
-    # The facts themselves instead of a digest of them: comparing a few kilobytes is cheaper than importing hashlib.
-    # HEAD and the staged difference imply gate.toml; it is named so that a marker can be read by people.
-    facts = [VERSION, staged.head or "no commit", staged.config or "no config", staged.prefix, *sorted(names)]
-    return b"\0".join(map(fsencode, facts)) + b"\n" + staged.raw
+def _marker(staged: Staged, names: list[str]) -> str:
+    from ci.keytable import digest
+
+    # A commit with other words, or on another branch, has the same content when its tree and what is staged are the same.
+    facts = [VERSION, staged.head_tree or "no commit", staged.prefix, *sorted(names)]
+    return f"{_folder(staged)}/{digest(*map(fsencode, facts), staged.raw)}"

@@ -12,19 +12,21 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 
 from ci.errors import UserError
 from ci.git import PlainGit, read_file
-from ci.keys import KeyMaker, matcher, touched
+from ci.keytable import key_for_files
 from ci.model import Check, CheckName, InputKey, Outcome, Result, Sha, Stage
 from ci.run import RunSettings
 from gate.config import CONFIG_NAME, Config
-from hooks import text
+from hooks import lines, text
 from hooks.check import forget_green, remember_green
 from hooks.config import composed
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
+from hooks.inputs import Inputs
+from hooks.known import TABLE
 from hooks.order import Waiting, order
 from hooks.session import Job, Report, Session, cores, tree_paths
 from hooks.staged import Staged, ask_git, look
@@ -165,8 +167,10 @@ class _Round:
         changed = None if self.scope.files is None else {*self.scope.files, *self.scope.besides}
         skipped = _skipped(self.checks)
         wanted = [check for check in self.checks if check.name not in skipped]
-        self._jobs, self._idle = _jobs(self._git, self.scope, wanted, changed)
-        self._idle += [Report(name, None, idle=text.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
+        table = f"{staged.git_dir}/{TABLE}" if wish.stage is Stage.PRE_COMMIT and not wish.only else ""
+        inputs = Inputs(self._git, self.scope.tree, self.checks, table, changed or ())
+        self._jobs, self._idle = _jobs(inputs, self.scope, wanted, changed)
+        self._idle += [Report(name, None, idle=lines.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
         self.applied = Applied((), b"")
         self.warnings: list[str] = []
         self.known_until = float("inf")
@@ -212,7 +216,7 @@ class _Round:
         chosen, left = self._ordered(session, jobs, kept)
         for name, ends_at_s in left.items():
             reason = text.left_to_the_gate(ends_at_s, self._config.hooks.budget_s)
-            report = Report(CheckName(name), None, idle=text.LEFT, reason=reason)
+            report = Report(CheckName(name), None, idle=lines.LEFT, reason=reason)
             printer.tell(report)
             yield report
         for report in session.reports(chosen, kept, done):
@@ -350,28 +354,23 @@ def _config(git: PlainGit, tree: Sha) -> Config:
 
 
 def _jobs(
-    git: PlainGit, scope: Scope, checks: Sequence[Check], changed: Collection[str] | None
+    inputs: Inputs, scope: Scope, checks: Sequence[Check], changed: Collection[str] | None
 ) -> tuple[list[Job], list[Report]]:
     """What to answer for, and the reports of checks that nothing concerns."""
-    concerned = {check.name for check in checks} if changed is None else touched(checks, changed)
-    keys = KeyMaker(git).keys(scope.tree, [check for check in checks if check.name in concerned])
+    concerned = {check.name for check in checks} if changed is None else inputs.touched(checks, changed)
+    keys = inputs.keys([check for check in checks if check.name in concerned])
     jobs, untouched = [], []
     for check in checks:
-        files = None if scope.files is None else tuple(filter(matcher(check.inputs), scope.files))
+        files = None if scope.files is None else tuple(path for path in scope.files if inputs.matches(check, path))
         if check.name not in concerned or (check.names_files and files == ()):
-            untouched.append(Report(check.name, None, idle=text.NO_FILES, reason=text.NO_FILES))
+            untouched.append(Report(check.name, None, idle=lines.NO_FILES, reason=lines.NO_FILES))
             continue
         # A check that may look at history is not answered for by a tree; its server side result has a commit in its key.
         key = None if check.git else keys[check.name]
         if check.names_files and files is not None and key is not None:
-            key = key_for_files(key, files)
-        jobs.append(Job(check, key, files if check.names_files else None))
+            key = InputKey(key_for_files(key, files))
+        jobs.append(Job(check, key, files if check.names_files else None, partial(inputs.listing, check)))
     return jobs, untouched
-
-
-def key_for_files(key: InputKey, files: Sequence[str]) -> InputKey:
-    """The key of a run that is told of some files only: it may come to another end than one that is told of all."""
-    return InputKey(sha256(b"\0".join([key.encode(), *map(os.fsencode, files)])).hexdigest())
 
 
 # --- around it ----------------------------------------------------------------------------------------------------------
@@ -403,8 +402,8 @@ def _leave_hook_environment() -> None:
 
 def _remember(staged: Staged, wish: Wish, round_: _Round, code: int, reports: Sequence[Report]) -> None:
     """Leave the marker for the next commit of the same content, when nothing but the content decided the outcome."""
-    decided = not any(report.idle in (text.LEFT, text.SKIPPED) for report in reports)
+    decided = not any(report.idle in (lines.LEFT, lines.SKIPPED) for report in reports)
     if code != EXIT_GREEN:
-        forget_green(staged)
+        forget_green(staged, list(wish.names))
     elif round_.is_kept and decided and wish.is_plain and not any(check.tools for check in round_.checks):
         remember_green(staged, list(wish.names), round_.known_until)

@@ -24,6 +24,7 @@ from ci.workspace import Place, Workspace
 from hooks import text
 from hooks.cache import tidy
 from hooks.fixes import Mended
+from hooks.known import note_green
 from hooks.order import Expected, Past, expected
 from hooks.pool import Pool
 from hooks.staged import SUBMODULE, ask_git
@@ -35,11 +36,14 @@ _PROGRESS_EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A check to answer for. files: for {files}; None: all that match. key: None when no result of it may be kept."""
+    """A check to answer for. files: for {files}; None: all that match. key: None when no result of it may be kept.
+    listing: what its inputs match, in the form of RunRequest.listing, asked for when it runs.
+    """
 
     check: Check
     key: InputKey | None
     files: tuple[str, ...] | None = None
+    listing: Callable[[], tuple[bytes, ...] | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ class Session:
             result = newest_green(results, time.time(), job.check.max_age_s)
             if result is not None:
                 kept[job.check.name] = result
+                self._note_green(result)
                 self._note_age(job.check, result.finished_at)
         return kept
 
@@ -208,6 +213,10 @@ class Session:
     def _is_in_work_tree(self, check: Check) -> bool:
         return self._work_tree is not None and (check.is_whole_tree or check.git)
 
+    def _note_green(self, result: Result) -> None:
+        if result.outcome is Outcome.GREEN and not result.tests:
+            note_green(str(self.home.parent), result.key, result.finished_at)
+
     def _note_age(self, check: Check, finished_at: float) -> None:
         if check.max_age_s is not None:
             self.known_until = min(self.known_until, finished_at + check.max_age_s)
@@ -225,7 +234,8 @@ class Session:
         try:
             needs_commit = (job.check.is_whole_tree or job.check.git) and self._work_tree is None
             commit = self._made_commit() if needs_commit else self._tree
-            request = RunRequest(run, job.check, job.key or InputKey(""), commit, files=job.files)
+            listing = job.listing()
+            request = RunRequest(run, job.check, job.key or InputKey(""), commit, listing=listing, files=job.files)
             with self._place(request) as place:
                 end = run_check(request, place, self._settings, log, self._cancelled)
                 fixes = self._fixes(place, end.altered)
@@ -290,6 +300,7 @@ class Session:
             self.is_kept = False
         else:
             self.results.record(result, end.tests)
+            self._note_green(result)
             self._note_age(job.check, result.finished_at)
         return Report(
             job.check.name,

@@ -16,11 +16,14 @@ _PLACES = (
     "--git-common-dir",
     "--show-toplevel",
     "--show-prefix",
+    "--git-path",
+    "index",
     "--revs-only",
     "HEAD",
+    "HEAD^{tree}",
     ":gate.toml",
 )
-_STAGED = (
+DIFF = (
     "diff",
     "--cached",
     "--raw",
@@ -38,21 +41,25 @@ class Staged:
     """What the commit being made would change.
 
     git_dir: of this work tree. common_dir: shared by all linked work trees. top: the work tree's root. prefix: the current
-    folder below it, "" or ending in a slash. head: None when there is no commit yet. config: blob id of the staged
-    gate.toml, None when there is none. raw: answer of ``git diff --cached --raw -z``; with head it names the staged content.
+    folder below it, "" or ending in a slash. index: path of the file that holds what is staged. head, head_tree: None when
+    there is no commit yet. config: blob id of the staged gate.toml, None when there is none. raw: answer of ``git diff
+    --cached --raw -z``; with head_tree it names the staged content.
     """
 
-    __slots__ = ("common_dir", "config", "git_dir", "head", "prefix", "raw", "top")
+    __slots__ = ("common_dir", "config", "git_dir", "head", "head_tree", "index", "prefix", "raw", "top")
 
     def __init__(
-        self, git_dir: str, common_dir: str, top: str, prefix: str, config: str | None, head: str | None, raw: bytes
+        self,
+        places: "list[str]",
+        head: str | None,
+        head_tree: str | None,
+        config: str | None,
+        raw: bytes,
     ) -> None:
-        self.git_dir = git_dir
-        self.common_dir = common_dir
-        self.top = top
-        self.prefix = prefix
-        self.config = config
+        self.git_dir, self.common_dir, self.top, self.prefix, self.index = places
         self.head = head
+        self.head_tree = head_tree
+        self.config = config
         self.raw = raw
 
     @property
@@ -83,14 +90,15 @@ class Staged:
 def look() -> Staged | None:
     """What is staged in the repository of the current folder; None when this is not a work tree, or git cannot be asked."""
     try:
-        (lost, places), (failed, raw) = ask_git(_PLACES, _STAGED)
+        (lost, places), (failed, raw) = ask_git(_PLACES, DIFF)
         if lost or failed:
             return None
-        git_dir, common_dir, top, prefix, *ids = os.fsdecode(places).removesuffix("\n").split("\n")
-        head, config = ids if len(ids) == 2 else (_object_id("HEAD"), _object_id(":gate.toml"))
+        lines = os.fsdecode(places).removesuffix("\n").split("\n")
+        ids = lines[5:] if len(lines) == 8 else [_object_id(name) for name in ("HEAD", "HEAD^{tree}", ":gate.toml")]
+        head, head_tree, config = ids
+        return Staged(lines[:5], head, head_tree, config, raw)
     except (OSError, ValueError):
         return None
-    return Staged(git_dir, common_dir, top, prefix, config, head, raw)
 
 
 def _object_id(name: str) -> str | None:
@@ -98,17 +106,19 @@ def _object_id(name: str) -> str | None:
     return None if failed else os.fsdecode(answer).strip()
 
 
-def ask_git(*questions: tuple[str, ...]) -> list[tuple[int, bytes]]:
-    """Exit code and standard output of git commands, all started before the first is read. Raises OSError."""
+def ask_git(*questions: tuple[str, ...], index: str = "") -> list[tuple[int, bytes]]:
+    """Exit code and standard output of git commands, all started before the first is read. Raises OSError.
+
+    index: the file that they take for the index; "": the one they are given anyway.
+    """
     # ``subprocess`` would do this too, and its import costs as much as the whole interpreter.
+    env = {**os.environ, "GIT_INDEX_FILE": index} if index else os.environ
     started: list[tuple[int, int]] = []
     for question in questions:
         ours, theirs = os.pipe()
         try:
             quiet = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
-            child = os.posix_spawnp(
-                "git", ("git", *question), os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 1), quiet]
-            )
+            child = os.posix_spawnp("git", ("git", *question), env, file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 1), quiet])
         finally:
             os.close(theirs)
         started.append((child, ours))

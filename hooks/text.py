@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from ci.model import Check, CheckName, Outcome, Sha, Stage
 from gate.config import CONFIG_NAME, Problem
+from hooks import lines
+from hooks.lines import shown, span
 
 if TYPE_CHECKING:
     from hooks.cache import Kept
@@ -18,11 +20,6 @@ if TYPE_CHECKING:
 def warn(line: str) -> None:
     """One line on standard error, where everything goes that is not a result."""
     sys.stderr.write(line + "\n")
-
-
-def shown(name: str) -> str:
-    """A path, ref or subject that cannot steer the terminal or break the line it stands in."""
-    return name if name.isprintable() else repr(name)
 
 
 # --- gate.toml ------------------------------------------------------------------------------------------------------------
@@ -124,17 +121,6 @@ def _catch_up(remote: str, trunk: str) -> str:
     return f"  to catch up: git fetch {shlex.quote(remote)} {branch} && git rebase FETCH_HEAD"
 
 
-def span(seconds: float) -> str:
-    """A time for people: two of its units at most."""
-    for size_s, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size_s:
-            whole, rest = divmod(int(seconds), size_s)
-            smaller = {"d": (3600, "h"), "h": (60, "min"), "min": (1, "s")}[unit]
-            part = rest // smaller[0]
-            return f"{whole} {unit} {part} {smaller[1]}" if part else f"{whole} {unit}"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
 # --- gate check ---------------------------------------------------------------------------------------------------------
 
 CHECK_DESCRIPTION = "Run the checks of the staged gate.toml on what is staged."
@@ -150,10 +136,6 @@ HELP_FIX = "apply what checks with fix = true mended to the index and the work t
 HELP_JSON = "print one JSON object instead of lines"
 HELP_FILES = "look at these files or folders of what is staged"
 
-# Why a check did not run that nothing is wrong with.
-NO_FILES = "no files"
-SKIPPED = "skipped"
-LEFT = "left"
 WORK_TREE_CHANGED = "files changed in the work tree while checks ran over it, so their results are not kept: see git status"
 
 _TAIL_LINES = 40
@@ -274,20 +256,19 @@ class LinePrinter:
     for each of the others, and one for all. On a terminal the last line shows what runs."""
 
     def __init__(self, checks: Sequence[Check]) -> None:
-        self._width = max((len(shown(check.name)) for check in checks), default=0)
-        self._is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        self._is_colourful = self._is_terminal and not os.environ.get("NO_COLOR")
+        self._width = lines.width_of([check.name for check in checks])
+        self._paint = lines.Paint()
         self._quiet: list[str] = []
 
     @property
     def watch(self) -> Callable[[list[tuple[str, float]]], None] | None:
-        return self._show_running if self._is_terminal else None
+        return self._show_running if self._paint.is_terminal else None
 
     def tell(self, report: "Report") -> None:
         word, colour = self._word(report)
         time = "" if report.outcome is None or report.is_cached else span(report.duration_s)
         why = shown(report.reason) if report.idle and report.reason != report.idle else time
-        line = f"{shown(report.check):<{self._width}}  {self._painted(f'{word:<8}', colour)}  {why}".rstrip()
+        line = lines.of_check(report.check, self._width, word, colour, self._paint, why)
         if report.is_fine:
             self._quiet.append(line)
             return
@@ -310,30 +291,30 @@ class LinePrinter:
         for line in self._quiet:
             self._say(line)
         green = [report for report in reports if report.outcome is Outcome.GREEN]
-        cached = sum(report.is_cached for report in green)
-        bad = [report for report in reports if not report.is_fine]
-        parts = [f"{len(green)} green" + (f" ({cached} cached)" if cached else "")]
-        parts += [f"{len(bad)} not green: {', '.join(shown(report.check) for report in bad)}"] if bad else []
-        for idle, words in ((NO_FILES, "without files"), (LEFT, "left to the gate"), (SKIPPED, "skipped")):
-            count = sum(report.idle == idle for report in reports)
-            parts += [f"{count} {words}"] if count else []
         ran = [report for report in reports if report.outcome is not None and not report.is_cached]
         slowest = max(ran, key=lambda report: report.duration_s, default=None)
         named = f", slowest {shown(slowest.check)}" if slowest is not None and len(ran) > 1 else ""
-        self._say(f"{'; '.join(parts)}; {span(duration_s)}{named}" if reports else "no check for this stage in gate.toml")
+        last = lines.of_all(
+            len(green),
+            sum(report.is_cached for report in green),
+            [report.check for report in reports if not report.is_fine],
+            [report.idle for report in reports],
+            span(duration_s) + named,
+        )
+        self._say(last if reports else lines.NO_CHECK)
 
     def _word(self, report: "Report") -> tuple[str, int]:
         match report.outcome:
             case Outcome.GREEN:
-                return ("cached" if report.is_cached else "green"), 32
+                return ("cached" if report.is_cached else "green"), lines.GREEN
             case Outcome.RED:
-                return "RED", 31
+                return "RED", lines.RED
             case Outcome.TIMED_OUT:
-                return "TIMED OUT", 31
+                return "TIMED OUT", lines.RED
             case Outcome.INFRASTRUCTURE:
-                return "NOT RUN", 33
+                return "NOT RUN", lines.YELLOW
             case None:
-                return ("NOT RUN", 33) if report.is_blocked else (report.idle, 2)
+                return ("NOT RUN", lines.YELLOW) if report.is_blocked else (report.idle, lines.FAINT)
 
     def _show_running(self, running: list[tuple[str, float]]) -> None:
         line = ", ".join(f"{shown(name)} {int(seconds)} s" for name, seconds in running)
@@ -341,11 +322,8 @@ class LinePrinter:
         sys.stdout.write(f"\r\x1b[K{f'running: {line}'[: columns - 1]}")
         sys.stdout.flush()
 
-    def _painted(self, word: str, colour: int) -> str:
-        return f"\x1b[{colour}m{word}\x1b[0m" if self._is_colourful else word
-
     def _say(self, line: str) -> None:
-        clear = "\r\x1b[K" if self._is_terminal else ""  # what runs is told in a line that the next one takes the place of
+        clear = "\r\x1b[K" if self._paint.is_terminal else ""  # the line that tells what runs gives way to the next one
         sys.stdout.write(f"{clear}{line}\n")
         sys.stdout.flush()  # a person waits for it
 

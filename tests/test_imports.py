@@ -1,6 +1,7 @@
 """Rules of import: the direction between packages, what pure modules stay away from, what gate check may load."""
 
 import ast
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -133,7 +134,8 @@ def loaded_by_check(repository: Repository, *words: str) -> set[str]:
     run = [sys.executable, "-S", "-c", program]
     done = subprocess.run(run, cwd=repository.path, env=git_env(), capture_output=True, text=True, check=True)
     # Lines of gate check itself stand before them.
-    return {line for line in done.stdout.splitlines() if all(part.isidentifier() for part in line.split("."))}
+    modules = {line for line in done.stdout.splitlines() if all(part.isidentifier() for part in line.split("."))}
+    return {"SHA256" if name in ("_sha2", "_sha256") else name for name in modules}
 
 
 @pytest.fixture
@@ -143,6 +145,9 @@ def ruled(repository: Repository) -> Repository:
 
 
 HOT = {"hooks", "hooks.main", "hooks.check", "hooks.staged"}
+# To find a marker, and to find that every check has a green result.
+MARKED = HOT | {"ci", "ci.keytable", "zlib", "SHA256"}
+STORED = MARKED | {"hooks.known", "hooks.lines"}
 
 # What every ordinary interpreter has loaded before we come.
 LOADED_BY_SITE = {"_abc", "_collections_abc", "_stat", "abc", "genericpath", "os", "os.path", "posixpath", "stat"}
@@ -153,7 +158,9 @@ def test_with_nothing_to_do_next_to_nothing_is_loaded(ruled: Repository) -> None
     ruled.write("src/a.py", "A = 2\n")
     ruled.git("add", "src/a.py")
     loaded_by_check(ruled)
-    assert loaded_by_check(ruled) - LOADED_BY_SITE == HOT
+    assert loaded_by_check(ruled) - LOADED_BY_SITE == MARKED
+    shutil.rmtree(ruled.git_dir / "gate/greens")
+    assert loaded_by_check(ruled) - LOADED_BY_SITE == STORED
 
 
 HEAVY = {

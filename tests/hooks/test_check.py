@@ -61,6 +61,10 @@ class Clone:
         told = self.facts(*words, cwd=cwd, env=env)["checks"]
         return {each["name"]: "cached" if each["cached"] else each["outcome"] or each["reason"] for each in told}
 
+    def markers(self) -> list[Path]:
+        folder = self.path / ".git/gate/greens"
+        return sorted(folder.iterdir()) if folder.exists() else []
+
     def facts(self, *words: str, cwd: str = ".", env: Mapping[str, str] | None = None) -> Any:
         done = self.check("--json", *words, cwd=cwd, env=env)
         assert done.stdout, done.stderr
@@ -342,7 +346,7 @@ def test_a_check_that_sees_history_is_run_each_time(clone: Clone) -> None:
     clone.stage({"src/a.py": "A\n"})
     assert clone.outcomes() == {"history": "green"}
     assert clone.outcomes() == {"history": "green"}
-    assert not (clone.path / ".git/gate/green").exists()
+    assert clone.markers() == []
 
 
 def test_red_is_run_again(clone: Clone) -> None:
@@ -416,10 +420,9 @@ def test_a_green_result_grows_old(clone: Clone) -> None:
     clone.rule(NO_TODO.replace("stage =", 'max_age = "1s"\n    stage ='))
     clone.stage({"src/a.py": "A\n"})
     assert clone.check().returncode == 0
-    marker = clone.path / ".git/gate/green"
-    expires_at, _, content = marker.read_bytes().partition(b"\n")
-    assert 0 < float(expires_at) - (clone.path / ".git/gate/results.sqlite").stat().st_mtime < 2
-    marker.write_bytes(b"1.0\n" + content)
+    (marker,) = clone.markers()
+    assert 0 < float(marker.read_bytes()) - (clone.path / ".git/gate/results.sqlite").stat().st_mtime < 2
+    marker.write_bytes(b"1.0\n")
     assert "was green already" not in clone.check().stderr
 
 
@@ -459,12 +462,12 @@ def test_what_hangs_on_tools_or_on_a_dirty_tree_is_looked_at_each_time(clone: Cl
     clone.stage({"src/a.py": "A\n"})
     assert clone.check().returncode == 0
     assert clone.outcomes() == {"todo": "cached"}
-    assert not (clone.path / ".git/gate/green").exists()
+    assert clone.markers() == []
     clone.rule(WHOLE)
     clone.stage({"src/a.py": "AA\n"})
     clone.repository.write("dirt", "d\n")
     assert clone.check(env=UNDER_A_RUNNER).returncode == 0
-    assert not (clone.path / ".git/gate/green").exists()
+    assert clone.markers() == []
 
 
 def test_red_takes_the_marker_away(clone: Clone, tmp_path: Path) -> None:
@@ -478,13 +481,49 @@ def test_red_takes_the_marker_away(clone: Clone, tmp_path: Path) -> None:
     assert "was green already" not in clone.check().stderr
 
 
-@pytest.mark.parametrize("marker", [b"", b"\n", b"nan\n", b"inf\n", b"\xff\xfe", b"inf"])
-def test_a_damaged_marker_is_no_answer(clone: Clone, marker: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\n", b"nan\n", b"\xff\xfe"])
+def test_a_damaged_marker_is_no_answer(clone: Clone, content: bytes) -> None:
     clone.rule(NO_TODO)
-    clone.stage({"src/a.py": "TODO\n"})
-    (clone.path / ".git/gate").mkdir()
-    (clone.path / ".git/gate/green").write_bytes(marker)
-    assert clone.check().returncode == 1
+    clone.stage({"src/a.py": "A\n"})
+    clone.check()
+    (marker,) = clone.markers()
+    marker.write_bytes(content)
+    assert "was green already" not in clone.check().stderr
+
+
+def test_a_marker_holds_for_the_content_wherever_it_is_staged(clone: Clone) -> None:
+    """After a commit with other words, on another branch, in another work tree, and after something else was staged."""
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "A\n"})
+    clone.check()
+    clone.repository.git("branch", "other")
+    clone.repository.git("commit", "-q", "--amend", "-m", "Other words", "--only")
+    assert "was green already" in clone.check().stderr
+    clone.stage({"src/a.py": "B\n"})
+    assert "was green already" not in clone.check().stderr
+    clone.stage({"src/a.py": "A\n"})
+    assert "was green already" in clone.check().stderr
+    clone.repository.git("worktree", "add", "-q", "../linked", "other")
+    linked = Clone(Repository(clone.path.parent / "linked"))
+    linked.stage({"src/a.py": "A\n"})
+    assert "was green already" in clone.check(cwd="../linked").stderr
+
+
+def test_markers_do_not_pile_up(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "A\n"})
+    clone.check()
+    (newest,) = clone.markers()
+    for number in range(130):
+        old = newest.with_name(f"old-{number}")
+        old.write_bytes(b"inf\n")
+        os.utime(old, (number, number))
+    clone.stage({"src/a.py": "B\n"})
+    clone.check()
+    names = [marker.name for marker in clone.markers()]
+    assert newest.name in names
+    assert len(names) == 64
+    assert "old-67" not in names
 
 
 # --- how checks run -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,288 @@
+"""Input keys of a tree that differs little from one whose keys were made before, without listing either.
+
+A file holds what the inputs of some checks match in one tree, the base, bucket by bucket as ci/keys.py has them. Of a
+million matched paths a changed one costs a few reads of a kilobyte. The local hooks ask it at every commit, so nothing is
+imported here that the interpreter has not loaded anyway, or nearly so.
+
+Whether a path is among some inputs is never computed here: for every path of the base it is in the table, and the others
+were noted when somebody looked (``Seen``). A path that nobody has looked at is a KeyError; the caller takes the long way.
+
+Files are marshalled data, which must come from somebody trusted: they lie in the folder that git takes its hooks from.
+"""
+
+# pathlib, dataclasses and hashlib would cost more than all that this file does:
+# ruff: noqa: PTH105, PTH108, PTH123, S302, SIM105
+
+import marshal
+import os
+import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+KEY_VERSION = b"trunkgate key 1"  # a new way to make keys gets a new number, and old results are simply not found again
+
+# 32 groups of 32 buckets: with 50,000 matched paths one changed file hashes some 50 paths, 32 buckets and 32 groups again.
+FAN_OUT = 32
+BUCKETS = FAN_OUT * FAN_OUT
+
+_MAGIC = b"trunkgate key table 1\n"
+_NUMBER = 8  # bytes of a number in the file, the lowest first; struct would have to be imported
+_DIGEST = 32
+_OFFSETS = _NUMBER * (BUCKETS + 1)
+
+
+def _fastest_sha256() -> "Callable[[bytes], Any]":
+    # hashlib loads OpenSSL, which takes as long as everything else here. The modules below are Python's own fallback.
+    for name in ("_sha2", "_sha256"):
+        try:
+            found: Callable[[bytes], Any] = __import__(name).sha256
+        except ImportError:
+            continue
+        return found
+    from hashlib import sha256
+
+    return sha256
+
+
+sha256 = _fastest_sha256()
+
+
+def digest(*parts: bytes) -> str:
+    """Digest of these parts in this order, hexadecimal. No other list of parts has it."""
+    found: str = sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).hexdigest()
+    return found
+
+
+def key_for_files(key: str, files: "Sequence[str]") -> str:
+    """The key of a run that is told of some files only: it may come to another end than one that is told of all."""
+    found: str = sha256(b"\0".join([key.encode(), *map(os.fsencode, files)])).hexdigest()
+    return found
+
+
+def bucket_of(path: bytes) -> int:
+    """Number of the bucket of a path; its group is this modulo FAN_OUT.
+
+    Only spreads the work: a hostile choice of names makes keys slower, never wrong.
+    """
+    return zlib.crc32(path) % BUCKETS
+
+
+def record_of(mode: bytes, blob: bytes, path: bytes) -> bytes:
+    """One line of a tree. No field holds the byte that ends it, so records joined are unambiguous."""
+    return b"%b %b\t%b\0" % (mode, blob, path)
+
+
+def edits_of(raw: bytes) -> "dict[bytes, bytes | None]":
+    """path -> its new record, None when it is gone: of ``git diff --raw -z`` without renames, with whole ids."""
+    fields = raw.split(b"\0")
+    edits: dict[bytes, bytes | None] = {}
+    for entry, path in zip(fields[:-1:2], fields[1::2], strict=True):
+        _, mode, _, blob, status = entry.split(b" ")
+        edits[path] = None if status == b"D" else record_of(mode, blob, path)
+    return edits
+
+
+class Row:
+    """A check of the table. definition: digest of what it is. inputs: number of its set, WHOLE for the whole tree.
+
+    is_fixed: nothing but its key decides whether it must run. max_age_s None: its results do not get too old.
+    """
+
+    WHOLE = -1
+    __slots__ = ("definition", "inputs", "is_fixed", "max_age_s", "name", "names_files")
+
+    def __init__(
+        self, name: str, definition: bytes, inputs: int, names_files: bool, is_fixed: bool, max_age_s: float | None
+    ) -> None:
+        self.name = name
+        self.definition = definition
+        self.inputs = inputs
+        self.names_files = names_files
+        self.is_fixed = is_fixed
+        self.max_age_s = max_age_s
+
+    def fields(self) -> "tuple[Any, ...]":
+        return (self.name, self.definition, self.inputs, self.names_files, self.is_fixed, self.max_age_s)
+
+
+class Seen:
+    """Paths that the base lacks, with the sets that they are in, as bits. Belongs to one table."""
+
+    def __init__(self, path: str, tree: str) -> None:
+        self._path = path
+        self._tree = tree
+        try:
+            with open(path, "rb") as file:
+                kept = marshal.loads(file.read())
+        except (OSError, ValueError, EOFError, TypeError):
+            kept = None
+        self._known: dict[bytes, int] = kept[1] if isinstance(kept, tuple) and kept[0] == tree else {}
+
+    def sets_of(self, path: bytes) -> int:
+        """Raises KeyError when nobody has looked."""
+        return self._known[path]
+
+    def add(self, found: "Mapping[bytes, int]") -> None:
+        """Raises OSError when it cannot be kept."""
+        self._known |= found
+        _write(self._path, marshal.dumps((self._tree, self._known)))
+
+
+class KeyTable:
+    """The table in a file, open for as long as somebody holds this. tree: the base. version: of what wrote it."""
+
+    _handle = -1
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError when there is none, and ValueError when it is none."""
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        start = os.read(self._handle, len(_MAGIC) + _NUMBER)
+        if not start.startswith(_MAGIC):
+            raise ValueError(f"{path} is not a table of keys")
+        length = _number(start[len(_MAGIC) :])
+        try:
+            self.version, self.tree, rows, self._places = marshal.loads(os.pread(self._handle, length, len(start)))
+            self.rows = [Row(*row) for row in rows]
+        except (EOFError, TypeError, ValueError) as wrong:
+            raise ValueError(f"{path} is a table of keys that was cut short") from wrong
+        self._start = len(start) + length
+        self._buckets: dict[tuple[int, int], dict[bytes, bytes]] = {}
+        self.seen = Seen(path + ".seen", self.tree)
+
+    def __del__(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+
+    def sets_of(self, path: bytes) -> int:
+        """The sets that a path is in, as bits. Raises KeyError when nobody has looked."""
+        bucket = bucket_of(path)
+        bits = sum(1 << number for number in range(len(self._places)) if path in self._bucket(number, bucket))
+        return bits or self.seen.sets_of(path)
+
+    def records(self, number: int, edits: "Mapping[bytes, bytes | None]") -> "list[bytes]":
+        """All that a set matches after these edits, in no order. Raises KeyError as ``sets_of`` does."""
+        at = self._start + self._places[number] + (FAN_OUT + BUCKETS) * _DIGEST
+        length = _number(self._read(at + _NUMBER * BUCKETS, _NUMBER))
+        lines = self._read(at + _OFFSETS, length).split(b"\0")[:-1]
+        kept = [line + b"\0" for line in lines if line[line.index(b"\t") + 1 :] not in edits]
+        return kept + [new for path, new in edits.items() if new is not None and self.sets_of(path) >> number & 1]
+
+    def matched(self, number: int, edits: "Mapping[bytes, bytes | None]") -> bytes:
+        """Digest of what a set matches once these paths have these records, or (None) are gone.
+
+        edits: of every set; those of others are passed over. Raises KeyError as ``sets_of`` does.
+        """
+        at = self._start + self._places[number]
+        groups = self._read(at, FAN_OUT * _DIGEST)
+        touched: dict[int, dict[int, dict[bytes, bytes]]] = {}
+        for path, new in edits.items():
+            if not self.sets_of(path) >> number & 1:
+                continue
+            bucket = bucket_of(path)
+            of_group = touched.setdefault(bucket % FAN_OUT, {})
+            if bucket not in of_group:
+                of_group[bucket] = dict(self._bucket(number, bucket))
+            if new is None:
+                of_group[bucket].pop(path, None)
+            else:
+                of_group[bucket][path] = new
+        changed = bytearray(groups)
+        for group, buckets in touched.items():
+            digests = bytearray(self._read(at + (FAN_OUT + group * FAN_OUT) * _DIGEST, FAN_OUT * _DIGEST))
+            for bucket, records in buckets.items():
+                _put(digests, bucket // FAN_OUT, bucket_digest(records.values()))
+            _put(changed, group, sha256(bytes(digests)).digest())
+        found: bytes = sha256(bytes(changed)).digest()
+        return found
+
+    def _bucket(self, number: int, bucket: int) -> dict[bytes, bytes]:
+        """path -> record."""
+        known = self._buckets.get((number, bucket))
+        if known is None:
+            at = self._start + self._places[number] + (FAN_OUT + BUCKETS) * _DIGEST
+            offsets = self._read(at + _NUMBER * _position(bucket), 2 * _NUMBER)
+            start, end = _number(offsets[:_NUMBER]), _number(offsets[_NUMBER:])
+            lines = self._read(at + _OFFSETS + start, end - start).split(b"\0")[:-1]
+            known = {line[line.index(b"\t") + 1 :]: line + b"\0" for line in lines}
+            self._buckets[number, bucket] = known
+        return known
+
+    def _read(self, at: int, length: int) -> bytes:
+        found = os.pread(self._handle, length, at)
+        if len(found) < length:
+            raise OSError(f"a table of keys ends at {at + len(found)} instead of {at + length}")
+        return found
+
+
+def bucket_digest(records: "Iterable[bytes]") -> bytes:
+    found: bytes = sha256(b"".join(sorted(records))).digest()
+    return found
+
+
+def write_table(
+    path: str, version: str, tree: str, rows: "Iterable[Row]", sets: "Iterable[Sequence[Sequence[Iterable[bytes]]]]"
+) -> None:
+    """Write a table in one step. sets: of each, the records of every bucket of every group, as ci.keys.Matched has them;
+    after those of the rows, one with every path that is in none of them.
+
+    Raises OSError.
+    """
+    places, sections, at = [], [], 0
+    for groups in sets:
+        section = _section(groups)
+        places.append(at)
+        sections.append(section)
+        at += len(section)
+    header = marshal.dumps((version, tree, [row.fields() for row in rows], places))
+    _write(path, b"".join([_MAGIC, _bytes(len(header)), header, *sections]))
+
+
+def _section(groups: "Sequence[Sequence[Iterable[bytes]]]") -> bytes:
+    """Digests of the groups, of their buckets, where the records of each bucket begin, the records."""
+    group_digests, digests, offsets, chunks, at = [], [], [], [], 0
+    for buckets in groups:
+        of_group = []
+        for records in buckets:
+            chunk = b"".join(sorted(records))
+            of_group.append(sha256(chunk).digest())
+            offsets.append(at)
+            chunks.append(chunk)
+            at += len(chunk)
+        joined = b"".join(of_group)
+        digests.append(joined)
+        group_digests.append(sha256(joined).digest())
+    return b"".join([*group_digests, *digests, *map(_bytes, offsets), _bytes(at), *chunks])
+
+
+def _position(bucket: int) -> int:
+    """Of a bucket in the file, which has the buckets of a group side by side."""
+    return bucket % FAN_OUT * FAN_OUT + bucket // FAN_OUT
+
+
+def _number(raw: bytes) -> int:
+    return int.from_bytes(raw, "little")
+
+
+def _bytes(number: int) -> bytes:
+    return number.to_bytes(_NUMBER, "little")
+
+
+def _put(digests: bytearray, number: int, new: bytes) -> None:
+    digests[number * _DIGEST : (number + 1) * _DIGEST] = new
+
+
+def _write(path: str, content: bytes) -> None:
+    unfinished = f"{path}.{os.getpid()}"
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+        os.replace(unfinished, path)
+    except OSError:
+        try:
+            os.unlink(unfinished)
+        except OSError:
+            pass
+        raise

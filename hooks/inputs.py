@@ -1,0 +1,99 @@
+"""What the inputs of checks match in the staged tree, and the keys that follow: for the half of ``gate check`` that runs.
+
+Keeps the table that hooks.known reads (ci/keytable.py): it is written when there is none for these checks, or when the
+staged tree has moved far from its base, and what nobody had looked at is noted in it.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from ci.git import PlainGit
+from ci.keys import KeyMaker, matcher
+from ci.keytable import KEY_VERSION, KeyTable, Row, digest, edits_of
+from ci.model import Check, CheckName, InputKey, Sha
+from hooks.known import MOST_EDITS
+from hooks.main import VERSION
+
+
+class Inputs:
+    """Of all checks of a stage, in one tree.
+
+    table: where it is kept; "": nowhere, for trees that come by once. also: paths that will be asked for and that the tree
+    need not have.
+    """
+
+    def __init__(self, git: PlainGit, tree: Sha, checks: Sequence[Check], table: str = "", also: Iterable[str] = ()) -> None:
+        self._git = git
+        self._tree = tree
+        self._maker = KeyMaker(git)
+        self._edits: dict[bytes, bytes | None] = {}
+        self._rows: dict[CheckName, Row] = {}
+        self._table = self._opened(table, checks) if table else None
+        if table and self._table is None:
+            with suppress(OSError):
+                os.makedirs(os.path.dirname(table), 0o700, exist_ok=True)  # noqa: PTH103, PTH120 - a string, as in hooks.known
+                self._maker.write_table(table, VERSION, tree, checks)
+                self._table = self._opened(table, checks)
+        if self._table is not None:
+            self._look_at([*self._edits, *map(os.fsencode, also)], checks)
+
+    def matches(self, check: Check, path: str) -> bool:
+        if self._table is not None and check.name in self._rows and not check.is_whole_tree:
+            with suppress(KeyError):
+                return bool(self._table.sets_of(os.fsencode(path)) >> self._rows[check.name].inputs & 1)
+        return matcher(check.inputs)(path)
+
+    def touched(self, checks: Iterable[Check], paths: Iterable[str]) -> frozenset[CheckName]:
+        """The checks that a change of these paths concerns; ``ci.keys.touched`` says the same."""
+        changed = tuple(paths)
+        return frozenset(check.name for check in checks if check.git or any(self.matches(check, path) for path in changed))
+
+    def keys(self, checks: Sequence[Check]) -> dict[CheckName, InputKey]:
+        """As ``KeyMaker.keys``, without checks that look at history."""
+        tabled = [check for check in checks if check.name in self._rows and not (check.git or check.is_whole_tree)]
+        others = [check for check in checks if check not in tabled and not check.git]
+        keys = self._maker.keys(self._tree, others, tree=self._tree)
+        for check in tabled:
+            assert self._table is not None
+            content = self._table.matched(self._rows[check.name].inputs, self._edits)
+            keys[check.name] = InputKey(digest(KEY_VERSION, self._maker.definition(check), b"inputs", content))
+        return keys
+
+    def listing(self, check: Check) -> tuple[bytes, ...] | None:
+        """The records of a check with declared inputs, as a run takes them; None: the run is to look itself."""
+        if self._table is None or check.name not in self._rows or check.git or check.is_whole_tree:
+            return self._maker.listing(self._tree, check)
+        return tuple(self._table.records(self._rows[check.name].inputs, self._edits))
+
+    def _opened(self, path: str, checks: Sequence[Check]) -> KeyTable | None:
+        """The table, when it is for exactly these checks and its base is near."""
+        try:
+            table = KeyTable(path)
+        except (OSError, ValueError):
+            return None
+        definitions = [self._maker.definition(check) for check in checks]
+        if table.version != VERSION or [row.definition for row in table.rows] != definitions:
+            return None
+        raw = self._git.diff(Sha(table.tree), self._tree)
+        if raw is None or raw.count(b"\0") > 2 * MOST_EDITS:
+            return None
+        self._edits = edits_of(raw)
+        self._rows = {CheckName(row.name): row for row in table.rows}
+        return table
+
+    def _look_at(self, paths: Iterable[bytes], checks: Sequence[Check]) -> None:
+        """Note which sets these paths are in, where nobody has looked."""
+        assert self._table is not None
+        patterns = {self._rows[check.name].inputs: check.inputs for check in checks}
+        patterns.pop(Row.WHOLE, None)
+        found = {}
+        for path in paths:
+            try:
+                self._table.sets_of(path)
+            except KeyError:
+                name = os.fsdecode(path)
+                found[path] = sum(1 << number for number, each in patterns.items() if matcher(each)(name))
+        if found:
+            with suppress(OSError):
+                self._table.seen.add(found)
