@@ -20,9 +20,10 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeVar
 
+from ci.digest import digest
 from ci.errors import UserError
 from ci.git import Git
-from ci.keytable import FAN_OUT, KEY_VERSION, Row, bucket_digest, bucket_of, digest, edits_of, record_of, write_table
+from ci.keytable import FAN_OUT, KEY_VERSION, Row, bucket_digest, bucket_of, edits_of, record_of, write_table
 from ci.model import WHOLE_TREE, Check, CheckName, InputKey, Sha
 
 # Commits whose matched paths are remembered. They share all but the buckets that differ between them.

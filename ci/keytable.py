@@ -17,9 +17,11 @@ import marshal
 import os
 import zlib
 
+from ci.digest import sha256
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 KEY_VERSION = b"trunkgate key 1"  # a new way to make keys gets a new number, and old results are simply not found again
@@ -32,28 +34,6 @@ _MAGIC = b"trunkgate key table 1\n"
 _NUMBER = 8  # bytes of a number in the file, the lowest first; struct would have to be imported
 _DIGEST = 32
 _OFFSETS = _NUMBER * (BUCKETS + 1)
-
-
-def _fastest_sha256() -> "Callable[[bytes], Any]":
-    # hashlib loads OpenSSL, which takes as long as everything else here. The modules below are Python's own fallback.
-    for name in ("_sha2", "_sha256"):
-        try:
-            found: Callable[[bytes], Any] = __import__(name).sha256
-        except ImportError:
-            continue
-        return found
-    from hashlib import sha256
-
-    return sha256
-
-
-sha256 = _fastest_sha256()
-
-
-def digest(*parts: bytes) -> str:
-    """Digest of these parts in this order, hexadecimal. No other list of parts has it."""
-    found: str = sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).hexdigest()
-    return found
 
 
 def key_for_files(key: str, files: "Sequence[str]") -> str:

@@ -116,7 +116,7 @@ def _folder(staged: Staged) -> str:
 
 
 def _marker(staged: Staged, names: list[str]) -> str:
-    from ci.keytable import digest
+    from ci.digest import digest
 
     # A commit with other words, or on another branch, has the same content when its tree and what is staged are the same.
     facts = [VERSION, staged.head_tree or "no commit", staged.prefix, *sorted(names)]

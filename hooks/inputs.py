@@ -8,9 +8,10 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from ci.digest import digest
 from ci.git import PlainGit
 from ci.keys import KeyMaker, matcher
-from ci.keytable import KEY_VERSION, KeyTable, Row, digest, edits_of
+from ci.keytable import KEY_VERSION, KeyTable, Row, edits_of
 from ci.model import Check, CheckName, InputKey, Sha
 from hooks.known import MOST_EDITS
 from hooks.main import VERSION

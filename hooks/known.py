@@ -12,7 +12,8 @@ come to the same answer, by the same keys and the same store.
 import os
 import sys
 
-from ci.keytable import KEY_VERSION, KeyTable, Row, digest, edits_of, key_for_files
+from ci.digest import digest
+from ci.keytable import KEY_VERSION, KeyTable, Row, edits_of, key_for_files
 from hooks import lines
 from hooks.main import VERSION
 from hooks.staged import DIFF, Staged, ask_git

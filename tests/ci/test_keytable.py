@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ci.digest import digest
 from ci.git import PlainGit
 from ci.keys import NOTHING_MATCHED, KeyMaker, matcher
-from ci.keytable import KEY_VERSION, KeyTable, Row, digest, edits_of, record_of, write_table
+from ci.keytable import KEY_VERSION, KeyTable, Row, edits_of, record_of, write_table
 from ci.model import Check, CheckName, Sha
 from fakes.repositories import Repository
 
