@@ -1,9 +1,10 @@
 """Gives a check its place: a folder with the content of a commit, as much of it as the check declares.
 
 A check over the whole tree gets a warm work tree that is reset between runs; a check with declared inputs gets a fresh
-folder with those files and nothing else. Both are written through Git directories that lie outside of what a check can
-write: nothing that a check leaves behind is ever read as configuration, hook or index by a git command of ours. The
-canonical repository lends its objects and knows nothing of all this.
+folder with those files and nothing else, or a warm one as well where the same few checks come again and again. All are
+written through Git directories that lie outside of what a check can write: nothing that a check leaves behind is ever read
+as configuration, hook or index by a git command of ours. The canonical
+repository lends its objects and knows nothing of all this.
 """
 
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ci import keys, processes
+from ci.digest import digest
 from ci.errors import Unavailable, UserError
 from ci.git import Git, GitFailed
 from ci.model import RunRequest, Sha
@@ -53,6 +55,13 @@ _WARM_SETTINGS = f"""
 """
 
 
+_NOBODY = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "gate"), ("EMAIL", "gate@localhost"), ("DATE", "1000000000 +0000"))
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A folder that a check runs in. ``Place(folder)`` is a folder that exists, as in a developer's clone.
@@ -79,12 +88,16 @@ class Workspace:
     """The places of one worker slot. For one run at a time; ``folder`` is the gate's own, its path without symlinks.
 
     slot: number of the warm work tree under ``folder/pool``. door: how to open git on a Git directory of our own.
+    keeps_inputs: also declared inputs stay between runs, which is worth it where their checks are few and come often.
     """
 
-    def __init__(self, repository: Git, folder: Path, slot: int, door: Door) -> None:
+    def __init__(self, repository: Git, folder: Path, slot: int, door: Door, *, keeps_inputs: bool = False) -> None:
         self._repository = repository
         self._runs = folder / "runs"
-        self._tree = _WarmTree(repository, folder / "pool" / str(slot), door)
+        self._pool = folder / "pool"
+        self._door = door
+        self._keeps_inputs = keeps_inputs
+        self._tree = _WarmTree(repository, self._pool / str(slot), door)
 
     @contextmanager
     def place(self, request: RunRequest, isolation: Isolation) -> Iterator[Place]:
@@ -123,17 +136,26 @@ class Workspace:
         return Place(tree.folder, files, scratch, shown, ceiling=tree.folder.parent, altered=tree.altered)
 
     def _declared_inputs(self, request: RunRequest, scratch: Path) -> Place:
-        folder = scratch / "tree"
-        folder.mkdir()
         if request.listing is None:
             entries = _list(self._repository, request.commit, request.check.inputs)
         else:
             entries = sorted(map(_entry, request.listing), key=lambda entry: entry.path)
-        write_files(self._repository, entries, folder, scratch)
         files = tuple(os.fsdecode(entry.path) for entry in entries if entry.mode != _SUBMODULE)
+        if self._keeps_inputs:
+            tree = _WarmTree(self._repository, self._pool / inputs_name(request.check.inputs), self._door)
+            tree.reset_to_entries(entries, scratch)
+            return Place(tree.folder, files, scratch, ceiling=tree.folder.parent, altered=tree.altered)
+        folder = scratch / "tree"
+        folder.mkdir()
+        write_files(self._repository, entries, folder, scratch)
         return Place(
             folder, files, scratch, ceiling=scratch, altered=partial(_altered, self._repository, _index(folder, scratch))
         )
+
+
+def inputs_name(inputs: Sequence[str]) -> str:
+    """Name of the warm folder of these inputs."""
+    return digest(*(pattern.encode("utf-8", "surrogateescape") for pattern in inputs))[:16]
 
 
 def _index(folder: Path, scratch: Path) -> dict[str, str]:
@@ -207,12 +229,16 @@ def write_files(repository: Git, entries: Sequence[Entry], folder: Path, scratch
     if not entries:
         return
     env = {**_index(folder, scratch), processes.MARK: str(scratch)}
-    lines = b"".join(b"%b %b\t%b\0" % entry for entry in entries)
     try:
-        indexed = repository.run("update-index", "-z", "--index-info", stdin=lines, env=env)
+        _add_to_index(repository, entries, env)
         repository.run("-c", f"core.hooksPath={os.devnull}", "checkout-index", "--all", "--quiet", "--force", env=env)
     except GitFailed as failed:
         raise _refused(failed) from failed
+
+
+def _add_to_index(git: Git, entries: Sequence[Entry], env: Mapping[str, str]) -> None:
+    lines = b"".join(b"%b %b\t%b\0" % entry for entry in entries)
+    indexed = git.run("update-index", "-z", "--index-info", stdin=lines, env=env)
     if "Ignoring path" in indexed.err:  # leaves it out and calls that success
         raise TreeRefused(_REFUSAL.format(indexed.err.partition("Ignoring path")[2].strip()))
 
@@ -251,13 +277,32 @@ class _WarmTree:
 
     def reset_to(self, commit: Sha, mark: Path) -> None:
         """Make the folder hold exactly the commit, whatever the last run did to it."""
+        self._reset(lambda: commit, mark)
+
+    def reset_to_entries(self, entries: Sequence[Entry], scratch: Path) -> None:
+        """The same for these entries alone, which become a commit that only the Git directory here knows."""
+
+        def commit() -> Sha:
+            env = {"GIT_INDEX_FILE": str(scratch / "index"), processes.MARK: str(scratch), **_NOBODY}
+            git = self._door(self.git_dir, None)
+            _add_to_index(git, entries, env)
+            tree = git.run("write-tree", env=env).text
+            return Sha(git.run("commit-tree", "--no-gpg-sign", tree, "-m", "Inputs", env=env).text)
+
+        self._reset(commit, scratch)
+
+    def _reset(self, commit_of: Callable[[], Sha], mark: Path) -> None:
         env = {processes.MARK: str(mark)}
         settled = self._read_settled()
         (self._home / "settled").unlink(missing_ok=True)
-        submodules = None if settled is None else self._submodules_after(settled, commit)
+        submodules = None
         try:
-            if settled is None or submodules is None or not self._is_cleared(settled, env):
+            if settled is not None and self._is_cleared(settled, env):
+                commit = commit_of()
+                submodules = self._submodules_after(settled, commit)
+            if submodules is None:
                 self._begin_anew()
+                commit = commit_of()
                 submodules = self._submodules_of(commit)
             self._git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
         except GitFailed as failed:
@@ -286,7 +331,7 @@ class _WarmTree:
         """
         if settled.commit == commit:
             return settled.submodules
-        end = self._repository.run(
+        end = self._git.run(
             *("diff-tree", "-r", "-z", "--raw", "--no-renames", "--ignore-submodules=none", "--end-of-options"),
             *(settled.commit, commit),
             ok=(0, 128),  # 128: the commit before may have been pruned
@@ -306,7 +351,7 @@ class _WarmTree:
         return frozenset(submodules)
 
     def _submodules_of(self, commit: Sha) -> frozenset[bytes]:
-        listed = self._repository.run("ls-tree", "-r", "-d", "-z", "--full-tree", "--end-of-options", commit).out
+        listed = self._git.run("ls-tree", "-r", "-d", "-z", "--full-tree", "--end-of-options", commit).out
         lines = (line.split(b"\t", 1) for line in listed.split(b"\0")[:-1])
         return frozenset(path for meta, path in lines if meta.startswith(_SUBMODULE))
 

@@ -43,13 +43,14 @@ class Pool:
         self.folder = pools_folder() / sha256(self._owner).hexdigest()[:16]
 
     @contextmanager
-    def slot(self) -> Iterator[Path]:
-        """A folder that nobody else uses meanwhile. Raises Unavailable when there is none."""
+    def slot(self, warm: str = "") -> Iterator[Path]:
+        """A folder that nobody else uses meanwhile, with this warm tree in it where there is one. Raises Unavailable when
+        there is none."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if not (self.folder / _OWNER).exists():
             (self.folder / _OWNER).write_bytes(self._owner)
-        for number in range(_SLOTS):
-            home = self.folder / str(number)
+        homes = [self.folder / str(number) for number in range(_SLOTS)]
+        for home in sorted(homes, key=lambda home: not (home / "pool" / warm / "settled").exists()):
             with _lock(home) as is_held:
                 if is_held:
                     home.mkdir(mode=0o700, exist_ok=True)

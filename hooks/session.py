@@ -20,7 +20,7 @@ from ci.model import Check, CheckName, InputKey, Outcome, Result, RunEnd, RunId,
 from ci.results import LocalResults, newest_green
 from ci.run import RunSettings, run_check
 from ci.sandbox import Isolation
-from ci.workspace import Place, Workspace
+from ci.workspace import Place, Workspace, inputs_name
 from hooks import text
 from hooks.cache import tidy
 from hooks.fixes import Mended
@@ -256,8 +256,10 @@ class Session:
             names_all = request.check.names_files and request.files is None
             yield Place(self._work_tree, tuple(tree_paths(self._git, self._tree, ())) if names_all else None)
             return
-        with Pool(self._git.git_dir).slot() as folder:
-            workspace = Workspace(self._git, folder, 0, PlainGit)
+        check = request.check
+        warm = "0" if check.is_whole_tree or check.git else inputs_name(check.inputs)
+        with Pool(self._git.git_dir).slot(warm) as folder:
+            workspace = Workspace(self._git, folder, 0, PlainGit, keeps_inputs=True)
             with workspace.place(request, Isolation.PLAIN) as place:
                 self._link(place.folder)
                 yield place
