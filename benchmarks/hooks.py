@@ -17,6 +17,7 @@ checks are started by the same bare Python in every tool. States of what ``gate 
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -365,7 +366,7 @@ def _staged(repository: Repository, tool: Tool | None, size: int, state: str) ->
 
     def prepare(number: int) -> None:
         change(number)
-        marker = repository.path / ".git/gate/green"
+        markers = repository.path / ".git/gate/greens"
         if state == "new" or tool is None:
             return
         # Called as git does: a runner names files, and then a marker holds for those names only.
@@ -373,8 +374,8 @@ def _staged(repository: Repository, tool: Tool | None, size: int, state: str) ->
         if hook.code:
             raise SystemExit(f"{tool.name}: the hook ended with {hook.code}")
         if state == "stored":
-            marker.unlink(missing_ok=True)
-        elif not marker.exists():
+            shutil.rmtree(markers, ignore_errors=True)
+        elif not any(markers.iterdir()):
             raise SystemExit("gate check left no marker")
 
     return prepare
