@@ -8,7 +8,8 @@ both are judged and CPU is what to quote. Tools come from their packages (benchm
 Python files, commits have 1 and 50 of them.
 
 pre-commit and prek get ``require_serial``, without which they start four processes and more for each check with 50 files;
-checks are started by the same bare Python in every tool. States of what ``gate check`` kept:
+checks are started by the same bare Python in every tool. Four checks are scripts, which every tool starts as processes; four
+of gate hygiene do the same, and gate runs these in its own process. States of what ``gate check`` kept:
 
 - new: the content was never checked, so every check runs;
 - stored: every check is found in the store of results, the marker of the newest green content is not there;
@@ -68,6 +69,7 @@ HYGIENE = {
     "conflicts": _EACH.format(rule='if any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in data.split(b"\\n")):'),
     "parse": "import ast\n" + _EACH.format(rule="try:\n        ast.parse(data)\n    except SyntaxError:"),
 }
+OUR_HYGIENE = ("trailing-whitespace", "end-of-file", "merge-conflict", "python-syntax")
 MODULE = '''"""Module {number}."""
 
 import os
@@ -166,22 +168,23 @@ def _aims(big: int) -> list[Aim]:
                 )
                 for other in ("lefthook", "lefthook binary")
             ]
-        ours = _case("four checks", "gate, new", size)
-        aims += [
-            Aim(
-                f"four checks, {_files(size)}: pre-commit is this many times gate",
-                FASTER_THAN_PRE_COMMIT,
-                (_case("four checks", "pre-commit", size), ours),
-                _ratio,
-                is_least=True,
-            ),
-            Aim(
-                f"four checks, {_files(size)}: times prek with one priority",
-                1.0,
-                (ours, _case("four checks", "prek, parallel", size)),
-                _ratio,
-            ),
-        ]
+        for four, prek in (("four of gate hygiene", "prek"), ("four checks", "prek, parallel")):
+            ours = _case(four, "gate, new", size)
+            aims += [
+                Aim(
+                    f"{four}, {_files(size)}: pre-commit is this many times gate",
+                    FASTER_THAN_PRE_COMMIT,
+                    (_case(four, "pre-commit", size), ours),
+                    _ratio,
+                    is_least=True,
+                ),
+                Aim(
+                    f"{four}, {_files(size)}: times prek with one priority",
+                    1.0,
+                    (ours, _case(four, prek, size)),
+                    _ratio,
+                ),
+            ]
         aims += [
             Aim(
                 f"{_files(size)}: gate {state} in {runner}, of the runner with `true` × {RUNNER_SHARE} + a Python",
@@ -258,6 +261,10 @@ class _Bench:
     def add_commits(self) -> None:
         true, python = [Check("true", ("true",))], [Check("pass", (self._python, "-c", "pass"))]
         four = [Check(name, (self._python, f"tools/{name}.py"), names_files=True) for name in HYGIENE]
+        gate = self._tools.get("gate")
+        program = str(gate.bin / "gate") if gate else ""
+        ours = [Check(name, ("gate", "hygiene", name), names_files=True) for name in OUR_HYGIENE]
+        theirs = [Check(name, (program, "hygiene", name), names_files=True) for name in OUR_HYGIENE]
         self._add_commit("true", "no hook", None, lambda _: None)
         self._add_commit("true", "sh", None, lambda repository: hook_tools.write_hook(repository, "true"))
         self._add_commit(
@@ -274,11 +281,16 @@ class _Bench:
                     self._add_commit("one Python check", f"gate, {state}", tool, partial(_install, tool, python), state)
                 self._add_commit("four checks", "gate, new", tool, partial(_install, tool, four))
                 whole = [Check(check.name, check.command, names_files=True, whole_tree=True) for check in four]
+                self._add_commit("four of gate hygiene", "gate, new", tool, partial(_install, tool, ours))
                 self._add_commit("four checks", "gate, new, no inputs declared", tool, partial(_install, tool, whole))
             else:
                 self._add_commit("true", name, tool, partial(_install, tool, true))
                 self._add_commit("one Python check", name, tool, partial(_install, tool, python))
                 self._add_commit("four checks", name, tool, partial(_install, tool, four))
+                if gate and name in ("pre-commit", "prek"):
+                    is_parallel = Wish(parallel=True) if name == "prek" else None
+                    install = partial(_install, tool, theirs, wish=is_parallel)
+                    self._add_commit("four of gate hygiene", name, tool, install)
                 if name != "pre-commit":
                     install = partial(_install, tool, four, wish=Wish(parallel=True))
                     self._add_commit("four checks", f"{name}, parallel", tool, install)

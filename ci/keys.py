@@ -201,6 +201,7 @@ class KeyMaker:
                 check.names_files,
                 not (check.git or check.tools),
                 check.max_age_s,
+                check.command if depends_on_files_alone(check) else "",
             )
             for check in checks
         ]
@@ -270,6 +271,11 @@ def _remember(kept: OrderedDict[Sha, Known], name: Sha, known: Known) -> None:
     kept.move_to_end(name)
     while len(kept) > _STATES_KEPT:
         kept.popitem(last=False)
+
+
+def depends_on_files_alone(check: Check) -> bool:
+    """Whether its command and the files that it is told of decide what a check comes to."""
+    return check.names_files and not (check.env or check.folder or check.junit or check.tools or check.git)
 
 
 # --- the definition of a check ----------------------------------------------------------------------------------------

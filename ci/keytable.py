@@ -68,14 +68,22 @@ def edits_of(raw: bytes) -> "dict[bytes, bytes | None]":
 class Row:
     """A check of the table. definition: digest of what it is. inputs: number of its set, WHOLE for the whole tree.
 
-    is_fixed: nothing but its key decides whether it must run. max_age_s None: its results do not get too old.
+    is_fixed: nothing but its key decides whether it must run. max_age_s None: its results do not get too old. command: ""
+    when more than it and the files decides what it comes to.
     """
 
     WHOLE = -1
-    __slots__ = ("definition", "inputs", "is_fixed", "max_age_s", "name", "names_files")
+    __slots__ = ("command", "definition", "inputs", "is_fixed", "max_age_s", "name", "names_files")
 
     def __init__(
-        self, name: str, definition: bytes, inputs: int, names_files: bool, is_fixed: bool, max_age_s: float | None
+        self,
+        name: str,
+        definition: bytes,
+        inputs: int,
+        names_files: bool,
+        is_fixed: bool,
+        max_age_s: float | None,
+        command: "str | tuple[str, ...]" = "",
     ) -> None:
         self.name = name
         self.definition = definition
@@ -83,9 +91,10 @@ class Row:
         self.names_files = names_files
         self.is_fixed = is_fixed
         self.max_age_s = max_age_s
+        self.command = command
 
     def fields(self) -> "tuple[Any, ...]":
-        return (self.name, self.definition, self.inputs, self.names_files, self.is_fixed, self.max_age_s)
+        return (self.name, self.definition, self.inputs, self.names_files, self.is_fixed, self.max_age_s, self.command)
 
 
 class Seen:

@@ -1,4 +1,5 @@
-"""Whether every check has a green result for what is staged, found out without loading what runs checks.
+"""Whether every check has a green result for what is staged, or gets one from the few checks that need no process: found
+out without loading what runs checks.
 
 It answers only where the answer is plain: nothing skipped, no check that looks at history or names tools, no gate.toml
 altered, no path that hooks/inputs.py has not looked at. In all other cases it says None, and hooks.local finds out. Both
@@ -20,7 +21,7 @@ from hooks.staged import DIFF, Staged, ask_git
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 GREENS = "gate/known"  # below the common Git directory: a file for each key with a green result, which says when it ended
 TABLE = "gate/keys"  # below the Git directory of the work tree: each has a HEAD of its own to be near to
@@ -30,22 +31,29 @@ _CONFIG = b"gate.toml"
 
 
 class Known:
-    """cached: names of the checks with a green result. idle: of those that nothing staged concerns. until: epoch seconds
-    UTC, when the first of the results is too old."""
+    """cached: names of the checks with a green result. ran: of those that ran just now and are green, with their seconds.
+    idle: of those that nothing staged concerns. until: epoch seconds UTC, when the first of the results is too old."""
 
-    def __init__(self, cached: list[str], idle: list[str], until: float) -> None:
+    def __init__(self, cached: list[str], ran: dict[str, float], idle: list[str], until: float) -> None:
         self.cached = cached
+        self.ran = ran
         self.idle = idle
         self.until = until
 
     def tell(self, took_s: float) -> None:
         """As hooks.text.LinePrinter would."""
         paint = lines.Paint()
-        width = lines.width_of([*self.cached, *self.idle])
+        width = lines.width_of([*self.cached, *self.ran, *self.idle])
         out = [lines.of_check(name, width, lines.NO_FILES, lines.FAINT, paint) for name in self.idle]
         out += [lines.of_check(name, width, "cached", lines.GREEN, paint) for name in self.cached]
-        count = len(self.cached)
-        last = lines.of_all(count, count, [], [lines.NO_FILES] * len(self.idle), lines.span(took_s))
+        out += [
+            lines.of_check(name, width, "green", lines.GREEN, paint, lines.span(seconds))
+            for name, seconds in self.ran.items()
+        ]
+        slowest = max(self.ran, key=self.ran.__getitem__) if len(self.ran) > 1 else ""
+        took = lines.span(took_s) + (f", slowest {lines.shown(slowest)}" if slowest else "")
+        cached = len(self.cached)
+        last = lines.of_all(cached + len(self.ran), cached, [], [lines.NO_FILES] * len(self.idle), took)
         sys.stdout.write("\n".join([*out, last if out else lines.NO_CHECK]) + "\n")
 
 
@@ -71,7 +79,7 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
     if edits is None or any(path == _CONFIG or path.endswith(b"/" + _CONFIG) for path in edits):
         return None
     sets = {path: table.sets_of(os.fsencode(path)) for path in changed}
-    keys: dict[str, tuple[str, Row]] = {}
+    keys: list[tuple[Row, str, list[str]]] = []
     idle = []
     for row in table.rows:
         is_whole = row.inputs == Row.WHOLE
@@ -86,9 +94,8 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
             return None  # it would run in the work tree, and whether that agrees has to be asked
         content = (b"tree", _tree(staged)) if is_whole else (b"inputs", table.matched(row.inputs, edits))
         key = digest(KEY_VERSION, row.definition, *content)
-        keys[row.name] = (key_for_files(key, named) if row.names_files else key, row)
-    until = _until(staged, keys, now)
-    return None if until is None else Known([*keys], idle, until)
+        keys.append((row, key_for_files(key, named) if row.names_files else key, named))
+    return _answered(staged, keys, idle, now)
 
 
 def _edits(staged: Staged, table: KeyTable) -> "Mapping[bytes, bytes | None] | None":
@@ -119,18 +126,60 @@ def _tree(staged: Staged) -> bytes:
     return answer.strip()
 
 
-def _until(staged: Staged, keys: "Mapping[str, tuple[str, Row]]", now: float) -> float | None:
-    """When the first of the green results is too old; None when a key has none now."""
+def _answered(staged: Staged, keys: "Sequence[tuple[Row, str, list[str]]]", idle: list[str], now: float) -> Known | None:
+    """keys: of each check, with its key and its files."""
     until = float("inf")
-    for key, row in keys.values():
-        with open(f"{staged.common_dir}/{GREENS}/{key}", "rb") as file:
-            finished_at = float(file.read())
-        if row.max_age_s is not None:
-            until = min(until, finished_at + row.max_age_s)
-    return until if now < until else None
+    cached, open_ = [], []
+    for row, key, files in keys:
+        finished_at = green_at(staged.common_dir, key)
+        expires_at = float("inf") if row.max_age_s is None else finished_at + row.max_age_s
+        if now < expires_at and finished_at:
+            cached.append(row.name)
+            until = min(until, expires_at)
+        else:
+            open_.append((row, key, files))
+    ran = _run(staged, open_)
+    if ran is None:
+        return None
+    for row, key, _ in open_:
+        note_green(staged.common_dir, key, now)
+        until = min(until, now + (row.max_age_s or float("inf")))
+    return Known(cached, ran, idle, until)
+
+
+def _run(staged: Staged, open_: "Sequence[tuple[Row, str, list[str]]]") -> dict[str, float] | None:
+    """Seconds that each of these took. None: not all can be run here, or one found something, which is told elsewhere."""
+    if not open_:
+        return {}
+    from hooks.hygiene import parsed
+
+    requests = [parsed(row.command) for row, _, _ in open_]
+    if None in requests:
+        return None
+    from time import monotonic
+
+    from hooks.in_process import judged
+
+    blobs = staged.blobs()
+    took = {}
+    for (row, _, files), request in zip(open_, requests, strict=True):
+        began = monotonic()
+        if request is None or any(found for _, _, found in judged(request, {path: blobs[path] for path in files})):
+            return None
+        took[row.name] = monotonic() - began
+    return took
 
 
 # --- what the other half leaves for this one ------------------------------------------------------------------------------
+
+
+def green_at(common_dir: str, key: str) -> float:
+    """When the newest green run of this key ended, epoch seconds UTC; 0: there is none, as far as was noted."""
+    try:
+        with open(f"{common_dir}/{GREENS}/{key}", "rb") as file:
+            return float(file.read())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def note_green(common_dir: str, key: str, finished_at: float) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ci.git import PlainGit
+from ci.keys import depends_on_files_alone
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha
 from ci.results import LocalResults, newest_green
 from ci.run import RunSettings, run_check
@@ -24,7 +25,9 @@ from ci.workspace import Place, Workspace, inputs_name
 from hooks import text
 from hooks.cache import tidy
 from hooks.fixes import Mended
-from hooks.known import note_green
+from hooks.hygiene import parsed
+from hooks.in_process import found_and_mended
+from hooks.known import green_at, note_green
 from hooks.order import Expected, Past, expected
 from hooks.pool import Pool
 from hooks.staged import SUBMODULE, ask_git
@@ -161,6 +164,11 @@ class Session:
                 kept[job.check.name] = result
                 self._note_green(result)
                 self._note_age(job.check, result.finished_at)
+            elif (noted_at := self._noted_at(job)) is not None:
+                assert job.key is not None
+                run = RunId("noted")  # one that ran where no store is opened: hooks.known
+                kept[job.check.name] = Result(job.key, job.check.name, Outcome.GREEN, run, noted_at, noted_at)
+                self._note_age(job.check, noted_at)
         return kept
 
     def reports(
@@ -213,6 +221,11 @@ class Session:
     def _is_in_work_tree(self, check: Check) -> bool:
         return self._work_tree is not None and (check.is_whole_tree or check.git)
 
+    def _noted_at(self, job: Job) -> float | None:
+        noted_at = green_at(str(self.home.parent), str(job.key))
+        is_fresh = job.check.max_age_s is None or time.time() - noted_at <= job.check.max_age_s
+        return noted_at if noted_at and is_fresh else None
+
     def _note_green(self, result: Result) -> None:
         if result.outcome is Outcome.GREEN and not result.tests:
             note_green(str(self.home.parent), result.key, result.finished_at)
@@ -232,6 +245,11 @@ class Session:
         run = RunId(os.urandom(8).hex())
         log = self.home / "logs" / f"{_as_file_name(job.check.name)}-{run}.log"
         try:
+            here = self._run_here(job, run, log)
+            if here is not None:
+                end, fixes = here
+                self._ends.put((job, replace(end, log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
+                return
             needs_commit = (job.check.is_whole_tree or job.check.git) and self._work_tree is None
             commit = self._made_commit() if needs_commit else self._tree
             listing = job.listing()
@@ -243,6 +261,33 @@ class Session:
             self._ends.put((job, failure, ()))
         else:
             self._ends.put((job, replace(end, log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
+
+    def _run_here(self, job: Job, run: RunId, log: Path) -> tuple[RunEnd, tuple[Mended, ...]] | None:
+        """The run of a check that needs no process; None: it needs one."""
+        wish = parsed(job.check.command)
+        listing = job.listing() if wish is not None and job.files is not None and depends_on_files_alone(job.check) else None
+        if wish is None or job.files is None or listing is None:
+            return None
+        started_at = time.time()
+        entries = {os.fsdecode(path): meta for meta, _, path in (line[:-1].partition(b"\t") for line in listing)}
+        files = {path: (mode, blob) for path in job.files for mode, blob in [entries[path].split(b" ")]}
+        try:
+            said, mended = found_and_mended(wish, files, str(self._git.git_dir))
+        except ValueError:
+            return None  # more content than is good to hold
+        if said:
+            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            log.write_text("\n".join(said) + "\n", encoding="utf-8", errors="backslashreplace")
+        fixes = []
+        for path, content in mended.items() if job.check.fix else ():
+            mode, blob = files[path]
+            made = self._git.run("hash-object", "-w", "--stdin", "--no-filters", stdin=content).text
+            fixes.append(Mended(path, mode.decode(), blob.decode(), made))
+        request = RunRequest(run, job.check, job.key or InputKey(""), self._tree, files=job.files)
+        outcome = Outcome.RED if said else Outcome.GREEN
+        reason = text.found(len(said)) if said else ""
+        end = RunEnd(request, outcome, started_at, time.time(), exit_code=1 if said else 0, reason=reason)
+        return end, tuple(fixes)
 
     def _made_commit(self) -> Sha:
         with self._lock:

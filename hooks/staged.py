@@ -23,6 +23,8 @@ _PLACES = (
     "HEAD^{tree}",
     ":gate.toml",
 )
+MOST_STDIN = 32_768  # what a pipe holds, so that nobody need write while the other reads
+
 DIFF = (
     "diff",
     "--cached",
@@ -77,6 +79,16 @@ class Staged:
         """Submodules that were added or moved to another commit."""
         return [os.fsdecode(path) for mode, status, path in self._entries() if status != b"D" and mode == SUBMODULE]
 
+    def blobs(self) -> "dict[str, tuple[bytes, bytes]]":
+        """path -> (mode, id) of ``files``."""
+        fields = self.raw.split(b"\0")
+        found = {}
+        for entry, path in zip(fields[0::2], fields[1::2], strict=False):
+            _, mode, _, blob, status = entry.split(b" ")
+            if status != b"D" and mode != SUBMODULE:
+                found[os.fsdecode(path)] = (mode, blob)
+        return found
+
     def _entries(self) -> list[tuple[bytes, bytes, bytes]]:
         """(new mode, status, path) of every difference: without renames, ``:old new id id status`` and one path."""
         fields = self.raw.split(b"\0")
@@ -106,21 +118,27 @@ def _object_id(name: str) -> str | None:
     return None if failed else os.fsdecode(answer).strip()
 
 
-def ask_git(*questions: tuple[str, ...], index: str = "") -> list[tuple[int, bytes]]:
+def ask_git(*questions: tuple[str, ...], index: str = "", stdin: bytes = b"") -> list[tuple[int, bytes]]:
     """Exit code and standard output of git commands, all started before the first is read. Raises OSError.
 
-    index: the file that they take for the index; "": the one they are given anyway.
+    index: the file that they take for the index; "": the one they are given anyway. stdin: for a single question, no more
+    than MOST_STDIN bytes; empty: they inherit ours.
     """
     # ``subprocess`` would do this too, and its import costs as much as the whole interpreter.
     env = {**os.environ, "GIT_INDEX_FILE": index} if index else os.environ
     started: list[tuple[int, int]] = []
     for question in questions:
         ours, theirs = os.pipe()
+        actions = [(os.POSIX_SPAWN_DUP2, theirs, 1), (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+        given = _filled_pipe(stdin) if stdin else -1
+        if stdin:
+            actions.append((os.POSIX_SPAWN_DUP2, given, 0))
         try:
-            quiet = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
-            child = os.posix_spawnp("git", ("git", *question), env, file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 1), quiet])
+            child = os.posix_spawnp("git", ("git", *question), env, file_actions=actions)
         finally:
             os.close(theirs)
+            if stdin:
+                os.close(given)
         started.append((child, ours))
     answers = []
     for child, ours in started:
@@ -128,3 +146,10 @@ def ask_git(*questions: tuple[str, ...], index: str = "") -> list[tuple[int, byt
             out = pipe.read()
         answers.append((os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), out))
     return answers
+
+
+def _filled_pipe(content: bytes) -> int:
+    theirs, ours = os.pipe()
+    os.write(ours, content)
+    os.close(ours)
+    return theirs

@@ -172,6 +172,10 @@ def blocked_by(need: CheckName) -> str:
     return f"not run: it needs {shown(need)}, which is not green"
 
 
+def found(count: int) -> str:
+    return "1 finding" if count == 1 else f"{count} findings"
+
+
 def skipped_by(variable: str) -> str:
     return f"by {variable}; the gate runs it all the same"
 
