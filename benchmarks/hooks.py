@@ -1,6 +1,6 @@
 """What one ``git commit`` costs with each local hook tool, and what ``gate check`` costs, against the aims for both.
 
-    python benchmarks/hooks.py [--rounds N] [--big 50000] [--json]
+    python benchmarks/hooks.py [--rounds N] [--big 50000] [--cases REGEX] [--json]
 
 One interleaved run: a round measures every case once, each with new content, and ratios are taken inside a round. CPU is
 user and system time of the whole process tree, git included; on a shared machine it moves far less than the wall clock, so
@@ -18,6 +18,7 @@ of gate hygiene do the same, and gate runs these in its own process. States of w
 
 import argparse
 import json
+import re
 import shutil
 import statistics
 import sys
@@ -123,11 +124,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--big", type=int, default=50_000, help="files of the big repository; 0 leaves it out")
+    parser.add_argument("--cases", metavar="REGEX", default="", help="only the cases whose name matches")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gate-bench-") as folder:
         tools = hook_tools.get_tools()
         plan = make_plan(Path(folder).resolve(), tools, given.big)
+        plan.cases = [case for case in plan.cases if case.name == PASS or re.search(given.cases, case.name)]
         rounds = measure(plan.cases, given.rounds)
     versions = {name: tool.version for name, tool in tools.items() if isinstance(tool, Tool)}
     print(json.dumps(as_json(plan, rounds, versions), indent=1) if given.json else as_markdown(plan, rounds, versions))
