@@ -25,8 +25,7 @@ from hooks import text
 from hooks.check import forget_green, remember_green
 from hooks.config import composed
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
-from hooks.order import Waiting, order
-from hooks.session import Job, Report, Session, cores, tree_paths
+from hooks.session import Job, Report, Session, tree_paths
 from hooks.staged import Staged, ask_git, look
 
 EXIT_GREEN, EXIT_RED, EXIT_UNAVAILABLE = 0, 1, 4
@@ -73,7 +72,7 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     if staged is None:
         raise UserError(text.no_work_tree(str(Path.cwd())))
     started_at = time.monotonic()
-    _leave_hook_environment()
+    leave_hook_environment()
     with ended_by_signals():
         round_ = _Round(staged, wish)
         printer: text.Printer
@@ -163,9 +162,9 @@ class _Round:
         self.checks = select_checks(config, wish)
         self._mended = tuple(mended)
         changed = None if self.scope.files is None else {*self.scope.files, *self.scope.besides}
-        skipped = _skipped(self.checks)
+        skipped = skipped_checks(self.checks)
         wanted = [check for check in self.checks if check.name not in skipped]
-        self._jobs, self._idle = _jobs(self._git, self.scope, wanted, changed)
+        self._jobs, self._idle = jobs_of(self._git, self.scope, wanted, changed)
         self._idle += [Report(name, None, idle=text.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
         self.applied = Applied((), b"")
         self.warnings: list[str] = []
@@ -227,18 +226,8 @@ class _Round:
         self, session: Session, jobs: Sequence[Job], kept: Mapping[CheckName, Result]
     ) -> tuple[list[Job], Mapping[str, float]]:
         """The jobs in the order to start them, what is known first, and what is left to the gate."""
-        known = [job for job in jobs if job.check.name in kept]
-        open_ = {job.check.name: job for job in jobs if job.check.name not in kept}
-        if not open_:
-            return known, {}
         has_budget = self._wish.is_plain and self._wish.budget and not self._wish.names
-        expectations = session.expectations([job.check for job in open_.values()])
-        found = order(
-            [Waiting(name, expectations[name], job.check.needs) for name, job in open_.items()],
-            cores(),
-            self._config.hooks.budget_s if has_budget or RUNNER in os.environ else 0.0,
-        )
-        return [*known, *(open_[CheckName(name)] for name in found.run)], found.left
+        return session.in_order(jobs, kept, self._config.hooks.budget_s if has_budget or RUNNER in os.environ else 0.0)
 
     def _told(self, report: Report, printer: text.Printer) -> Report:
         """The report with its fixes put down as a patch for people, and told."""
@@ -287,7 +276,7 @@ def _last_of_each(fixes: Iterable[Mended]) -> list[Mended]:
     return list({fix.path: fix for fix in reversed([*fixes])}.values())
 
 
-def _skipped(checks: Sequence[Check]) -> list[CheckName]:
+def skipped_checks(checks: Sequence[Check]) -> list[CheckName]:
     """Checks that their owner skips this time. A name that is none is an error, for a skip that does nothing misleads."""
     names = [name.strip() for name in os.environ.get(SKIP, "").split(",") if name.strip()]
     there = [check.name for check in checks]
@@ -349,20 +338,20 @@ def _config(git: PlainGit, tree: Sha) -> Config:
     return composed(git, tree, content, f"the staged {CONFIG_NAME}")
 
 
-def _jobs(
-    git: PlainGit, scope: Scope, checks: Sequence[Check], changed: Collection[str] | None
+def jobs_of(
+    git: PlainGit, scope: Scope, checks: Sequence[Check], changed: Collection[str] | None, commit: Sha | None = None
 ) -> tuple[list[Job], list[Report]]:
-    """What to answer for, and the reports of checks that nothing concerns."""
+    """What to answer for, and the reports of checks that nothing concerns. commit: that has the tree, when there is one."""
     concerned = {check.name for check in checks} if changed is None else touched(checks, changed)
-    keys = KeyMaker(git).keys(scope.tree, [check for check in checks if check.name in concerned])
+    keys = KeyMaker(git).keys(commit or scope.tree, [check for check in checks if check.name in concerned])
     jobs, untouched = [], []
     for check in checks:
         files = None if scope.files is None else tuple(filter(matcher(check.inputs), scope.files))
         if check.name not in concerned or (check.names_files and files == ()):
             untouched.append(Report(check.name, None, idle=text.NO_FILES, reason=text.NO_FILES))
             continue
-        # A check that may look at history is not answered for by a tree; its server side result has a commit in its key.
-        key = None if check.git else keys[check.name]
+        # A check that may look at history is not answered for by a tree: its key has a commit in it.
+        key = None if check.git and commit is None else keys[check.name]
         if check.names_files and files is not None and key is not None:
             key = key_for_files(key, files)
         jobs.append(Job(check, key, files if check.names_files else None))
@@ -392,7 +381,7 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave_hook_environment() -> None:
+def leave_hook_environment() -> None:
     """Take the environment that a runner made for us off PATH: ``python`` in a check means the project's, not ours."""
     # What pre-commit and prek leave in the environments they make. One that the user activated has none of these.
     marks = (".install_state_v1", ".install_state_v2", ".prek-hook.json")
