@@ -161,7 +161,8 @@ def _answers(
                 report = replace(report, reason=text.push_would_mend([fix.path for fix in report.fixes]))
             printer.tell(report)
             reports.append(report)
-        session.tidy(config.hooks.cache_age_s, config.hooks.cache_size_bytes)
+        if session.has_run:
+            session.tidy(config.hooks.cache_age_s, config.hooks.cache_size_bytes)
     for line in session.warnings():
         text.warn(f"gate: {line}")
     printer.finish(reports, time.monotonic() - began)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ci.model import CheckName, InputKey, Outcome, Result, RunId
+from ci.results import LocalResults
 from fakes.repositories import Repository, git_env
 
 PROGRAM = Path(sys.executable).with_name("gate-push")
@@ -401,6 +403,15 @@ def test_what_does_not_fit_into_the_budget_is_left_to_the_gate(pusher: Pusher) -
     assert b"[hooks] budget is 1 ms" in pushed.stdout
 
 
+def test_the_budget_is_for_all_of_the_push(pusher: Pusher) -> None:
+    """What was spent before a check could start counts: here it is at least a start of git."""
+    rule = '[[check]]\nname = "long"\ncommand = "true"\nstage = "pre-commit"\n'
+    pusher.repository.commit("Rule", {"gate.toml": f'[hooks]\nbudget = "1h"\n{rule}'})
+    with LocalResults(pusher.path / ".git/gate/results.sqlite") as results:
+        results.record(Result(InputKey("k"), CheckName("long"), Outcome.GREEN, RunId("r"), 0.0, 3599.9995))
+    assert b"1 left to the gate" in pusher.push("topic").stdout
+
+
 def test_a_check_that_sees_history_sees_that_of_the_commit_and_is_kept_by_it(pusher: Pusher) -> None:
     rule = (
         f'[[check]]\nname = "log"\ncommand = "git log -1 --format=%s >> {pusher.ledger}"\nstage = "pre-commit"\ngit = true\n'
@@ -411,6 +422,8 @@ def test_a_check_that_sees_history_sees_that_of_the_commit_and_is_kept_by_it(pus
     assert pusher.ran() == ["One", "Two"]  # of one tree, and not of one history
     assert pusher.push("topic~1:refs/heads/three", "topic:refs/heads/four").returncode == 0
     assert pusher.ran() == []
+    pusher.git("push", "-q", "--no-verify", "origin", "topic:main")
+    assert pusher.push("topic:refs/heads/five").stdout == b""  # trunk has it
 
 
 def test_a_check_that_mends_is_red_and_mends_nothing(pusher: Pusher) -> None:
@@ -428,7 +441,8 @@ def test_a_check_that_mends_is_red_and_mends_nothing(pusher: Pusher) -> None:
 def test_any_name_of_a_branch_is_only_a_name(pusher: Pusher, name: str) -> None:
     pusher.repository.commit("Bad", {"a.txt": "TODO\n"})
     pusher.git("update-ref", f"refs/heads/{name}", "HEAD")
-    refused = pusher.push(f"refs/heads/{name}:refs/heads/{name}")
+    strict = {"PYTHONIOENCODING": "utf-8"}  # as outside of the locale C
+    refused = pusher.push(f"refs/heads/{name}:refs/heads/{name}", env=strict)
     assert refused.returncode == 1
     assert b"is not green: files, whole" in refused.stderr
     assert not (pusher.path / "pwned").exists()
