@@ -167,7 +167,7 @@ class _Round:
         self._jobs, self._idle = jobs_of(self._git, self.scope, wanted, changed)
         self._idle += [Report(name, None, idle=text.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
         self.applied = Applied((), b"")
-        self.warnings: list[str] = []
+        self.warnings = vain_skips(config)
         self.known_until = float("inf")
         self.is_kept = True
 
@@ -277,10 +277,19 @@ def _last_of_each(fixes: Iterable[Mended]) -> list[Mended]:
 
 
 def skipped_checks(checks: Sequence[Check]) -> list[CheckName]:
-    """Checks that their owner skips this time. A name that is none is an error, for a skip that does nothing misleads."""
-    names = [name.strip() for name in os.environ.get(SKIP, "").split(",") if name.strip()]
-    there = [check.name for check in checks]
-    return [name for name in there if name in names]
+    """Checks that their owner skips this time."""
+    names = _names_to_skip()
+    return [check.name for check in checks if check.name in names]
+
+
+def vain_skips(config: Config) -> list[str]:
+    """A sentence for each name that no check has, of whatever stage: a skip that does nothing misleads."""
+    there = [check.name for check in config.checks]
+    return [text.nothing_to_skip(SKIP, name, there) for name in _names_to_skip() if name not in there]
+
+
+def _names_to_skip() -> list[str]:
+    return [name.strip() for name in os.environ.get(SKIP, "").split(",") if name.strip()]
 
 
 # --- what is looked at --------------------------------------------------------------------------------------------------

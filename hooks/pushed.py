@@ -30,6 +30,7 @@ from hooks.local import (
     leave_hook_environment,
     select_checks,
     skipped_checks,
+    vain_skips,
 )
 from hooks.session import Report, Session
 from hooks.staged import SUBMODULE, ask_git, differences
@@ -137,6 +138,8 @@ def _answers(
     """The report of every check, each told as it comes. since: when the push began to wait, by the monotonic clock: the
     budget is for all of its commits together."""
     config, began = question.config, time.monotonic()
+    for line in vain_skips(config):
+        text.warn(f"gate: {line}")
     skipped = skipped_checks(question.checks)
     wanted = [check for check in question.checks if check.name not in skipped]
     jobs, idle = jobs_of(git, question.scope, wanted, question.changed, commit)

@@ -243,6 +243,10 @@ def skipped_by(variable: str) -> str:
     return f"by {variable}; the gate runs it all the same"
 
 
+def nothing_to_skip(variable: str, name: str, there: Sequence[CheckName]) -> str:
+    return f"{variable} names {shown(name)}, and no check in {CONFIG_NAME} is called so; they are: {_some(there) or 'none'}"
+
+
 def left_to_the_gate(ends_at_s: float, budget_s: float) -> str:
     return f"to the gate: it would end after about {span(ends_at_s)}, and [hooks] budget is {span(budget_s)}"
 
