@@ -243,7 +243,11 @@ class _Round:
         paths = [fix.path for fix in report.fixes]
         is_stuck = bool({*paths} & {*self._mended})
         shown = os.path.relpath(patch)
-        return text.not_stable(paths) if is_stuck else text.patch_left(paths, shown, was_tried=self._wish.fix)
+        return (
+            text.not_stable(paths)
+            if is_stuck
+            else text.patch_left(paths, shown, was_tried=self._wish.fix or bool(self._mended))
+        )
 
     def _session(self, printer: text.Printer) -> Session:
         run = self._config.run
