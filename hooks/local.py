@@ -78,11 +78,15 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
         printer: text.Printer
         printer = text.JsonPrinter(wish.stage, round_.scope.tree) if wish.json else text.LinePrinter(round_.checks)
         reports = round_.mend(printer)
-        if round_.applied.paths:
+        mended: list[str] = []
+        turns = sum(check.fix for check in round_.checks)  # of two checks that mend one file, each has its own
+        while round_.applied.paths:
             # What is staged now is not what was checked.
+            mended += round_.applied.paths
+            turns -= 1
             staged = look() or staged
-            round_ = _Round(staged, replace(wish, fix=False), mended=round_.applied.paths)
-            reports = []
+            round_ = _Round(staged, replace(wish, fix=turns > 0), mended=mended)
+            reports = round_.mend(printer)
         reports += round_.run(printer, reports)
     printer.finish(reports, time.monotonic() - started_at)
     for line in round_.warnings:
@@ -241,7 +245,7 @@ class _Round:
         patch.parent.mkdir(parents=True, exist_ok=True)
         patch.write_bytes(patch_of(self._staged, report.fixes))
         paths = [fix.path for fix in report.fixes]
-        is_stuck = bool({*paths} & {*self._mended})
+        is_stuck = not self._wish.fix and bool({*paths} & {*self._mended})
         shown = os.path.relpath(patch)
         return (
             text.not_stable(paths)

@@ -71,6 +71,30 @@ def test_what_is_staged_is_mended_and_committed(clone: Clone) -> None:
     assert "gate: mended and staged: new.txt" in said
 
 
+def second_check(clone: Clone, command: str) -> None:
+    """One more that mends the same files."""
+    rule = textwrap.dedent(RULES).replace('"spelling"', '"second"').replace("sed -i s/teh/the/", command)
+    clone.repository.commit("Second", {"gate.toml": textwrap.dedent(RULES) + rule})
+
+
+def test_two_checks_mend_one_file_in_turn(clone: Clone) -> None:
+    second_check(clone, "sed -i s/adn/and/")
+    clone.write("a.txt", "teh\nadn\n")
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert code == 0, said
+    assert clone.committed("a.txt") == "the\nand\n"
+
+
+def test_two_checks_that_undo_each_others_work_are_told_on(clone: Clone) -> None:
+    second_check(clone, "sed -i s/the/teh/")
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert code == 1
+    assert "two checks undo each other's work, or one never ends" in said
+
+
 def test_lines_that_are_not_staged_stay_so_beside_the_fix(clone: Clone) -> None:
     clone.write("a.txt", LINES.replace("line 1", "teh 1"))
     clone.git("add", "a.txt")
