@@ -132,8 +132,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """When gate-push warns that a branch has been away from trunk for too long."""
+    """What gate-push asks of pushed commits, and when it warns that a branch has been away from trunk for too long."""
 
+    checks: str = "pre-commit"  # none | pre-commit | merge
     max_behind: int = 0  # commits; 0: no limit
     max_age_s: float = 0.0  # age of the oldest commit that is not on trunk; 0: no limit
 
@@ -349,6 +350,12 @@ KEYS: tuple[Key, ...] = (
         "trailers that every commit message must have",
     ),
     Key(
+        "push.checks",
+        one_of("none", "pre-commit", "merge"),
+        '"merge"',
+        "checks that pushed commits must pass: none, those of pre-commit, or all that the gate asks for before landing",
+    ),
+    Key(
         "push.max_behind",
         number(0, "commits"),
         "50",
@@ -510,7 +517,7 @@ def _leave_to_the_top(values: Mapping[str, Any], book: "Book") -> None:
             header = f"[[{name}]]" if isinstance(values[name], list) else f"[{name}]"
             book.add((name,), f"{header} belongs in the {CONFIG_NAME} at the top: that of a folder has [[check]] alone")
         elif name != "check":
-            book.add((name,), *_unknown(name, ""))
+            book.add((name,), *_unknown(name, "", values[name]))
 
 
 def _placed(check: Check, folder: str) -> Check:
@@ -670,7 +677,7 @@ def _read_table(section: str, values: Mapping[str, Any], path: "Path", book: Boo
             if len(book) == before:
                 attributes[keys[name].attribute] = read_value
         else:
-            book.add(here, *_unknown(name, section))
+            book.add(here, *_unknown(name, section, value))
     for key in keys.values():
         if key.is_required and key.attribute not in attributes:
             attributes[key.attribute] = ()
@@ -711,11 +718,12 @@ def _read_array(section: str, value: Any, path: "Path", book: Book) -> tuple[Any
     )
 
 
-def _unknown(name: str, section: str) -> tuple[str, tuple[str, Iterable[str]]]:
+def _unknown(name: str, section: str, value: Any) -> tuple[str, tuple[str, Iterable[str]]]:
     """What to say of a key that the section does not have."""
     known = (*_keys_of(section), *_tables_in(section))
     where = f" in [{section}]".replace("[]]", "]") if section else ""
-    homes = [key.table for key in KEYS if key.name == name]
+    is_array = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    homes = [] if is_array else [key.table for key in KEYS if key.name == name]  # no key takes an array of tables
     elsewhere = f": it belongs in {' or '.join(_header(home) for home in homes)}" if homes else ""
     return f"unknown key {quoted(name)}{where}{elsewhere}", (name, () if homes else known)
 

@@ -87,6 +87,8 @@ def _merged(staged: Staged, fix: Mended) -> tuple[bytes, os.stat_result] | None:
         found = file.lstat()
         if fix.mended is None or fix.mode not in _REGULAR or not stat.S_ISREG(found.st_mode):
             return None
+        if file.parent.resolve() != Path(staged.top).resolve() / Path(fix.path).parent:
+            return None  # beyond a link: to git this file is deleted, and the one that it leads to is nobody's to mend
         present = file.read_bytes()
     except OSError:  # deleted, moved, or in the way of something else: its owner is at work there
         return None

@@ -21,12 +21,22 @@ class Inputs:
     """Of all checks of a stage, in one tree.
 
     table: where it is kept; "": nowhere, for trees that come by once. also: paths that will be asked for and that the tree
-    need not have.
+    need not have. commit: that has the tree, when there is one.
     """
 
-    def __init__(self, git: PlainGit, tree: Sha, checks: Sequence[Check], table: str = "", also: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        git: PlainGit,
+        tree: Sha,
+        checks: Sequence[Check],
+        *,
+        table: str = "",
+        also: Iterable[str] = (),
+        commit: Sha | None = None,
+    ) -> None:
         self._git = git
         self._tree = tree
+        self._commit = commit
         self._maker = KeyMaker(git)
         self._edits: dict[bytes, bytes | None] = {}
         self._rows: dict[CheckName, Row] = {}
@@ -51,10 +61,12 @@ class Inputs:
         return frozenset(check.name for check in checks if check.git or any(self.matches(check, path) for path in changed))
 
     def keys(self, checks: Sequence[Check]) -> dict[CheckName, InputKey]:
-        """As ``KeyMaker.keys``, without checks that look at history."""
+        """As ``KeyMaker.keys``; checks that look at history have a key only where there is a commit."""
         tabled = [check for check in checks if check.name in self._rows and not (check.git or check.is_whole_tree)]
         others = [check for check in checks if check not in tabled and not check.git]
         keys = self._maker.keys(self._tree, others, tree=self._tree)
+        if self._commit is not None:
+            keys |= self._maker.keys(self._commit, [check for check in checks if check.git], tree=self._tree)
         for check in tabled:
             assert self._table is not None
             content = self._table.matched(self._rows[check.name].inputs, self._edits)

@@ -27,8 +27,7 @@ from hooks.config import composed
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
 from hooks.inputs import Inputs
 from hooks.known import TABLE
-from hooks.order import Waiting, order
-from hooks.session import Job, Report, Session, cores, tree_paths
+from hooks.session import Job, Report, Session, tree_paths
 from hooks.staged import Staged, ask_git, look
 
 EXIT_GREEN, EXIT_RED, EXIT_UNAVAILABLE = 0, 1, 4
@@ -75,17 +74,21 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     if staged is None:
         raise UserError(text.no_work_tree(str(Path.cwd())))
     started_at = time.monotonic()
-    _leave_hook_environment()
+    leave_hook_environment()
     with ended_by_signals():
         round_ = _Round(staged, wish)
         printer: text.Printer
         printer = text.JsonPrinter(wish.stage, round_.scope.tree) if wish.json else text.LinePrinter(round_.checks)
         reports = round_.mend(printer)
-        if round_.applied.paths:
+        mended: list[str] = []
+        turns = sum(check.fix for check in round_.checks)  # of two checks that mend one file, each has its own
+        while round_.applied.paths:
             # What is staged now is not what was checked.
+            mended += round_.applied.paths
+            turns -= 1
             staged = look() or staged
-            round_ = _Round(staged, replace(wish, fix=False), mended=round_.applied.paths)
-            reports = []
+            round_ = _Round(staged, replace(wish, fix=turns > 0), mended=mended)
+            reports = round_.mend(printer)
         reports += round_.run(printer, reports)
     printer.finish(reports, time.monotonic() - started_at)
     for line in round_.warnings:
@@ -165,14 +168,14 @@ class _Round:
         self.checks = select_checks(config, wish)
         self._mended = tuple(mended)
         changed = None if self.scope.files is None else {*self.scope.files, *self.scope.besides}
-        skipped = _skipped(self.checks)
+        skipped = skipped_checks(self.checks)
         wanted = [check for check in self.checks if check.name not in skipped]
         table = f"{staged.git_dir}/{TABLE}" if wish.stage is Stage.PRE_COMMIT and not wish.only else ""
-        inputs = Inputs(self._git, self.scope.tree, self.checks, table, changed or ())
-        self._jobs, self._idle = _jobs(inputs, self.scope, wanted, changed)
+        inputs = Inputs(self._git, self.scope.tree, self.checks, table=table, also=changed or ())
+        self._jobs, self._idle = jobs_of(inputs, self.scope, wanted, changed)
         self._idle += [Report(name, None, idle=lines.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
         self.applied = Applied((), b"")
-        self.warnings: list[str] = []
+        self.warnings = vain_skips(config)
         self.known_until = float("inf")
         self.is_kept = True
 
@@ -231,18 +234,8 @@ class _Round:
         self, session: Session, jobs: Sequence[Job], kept: Mapping[CheckName, Result]
     ) -> tuple[list[Job], Mapping[str, float]]:
         """The jobs in the order to start them, what is known first, and what is left to the gate."""
-        known = [job for job in jobs if job.check.name in kept]
-        open_ = {job.check.name: job for job in jobs if job.check.name not in kept}
-        if not open_:
-            return known, {}
         has_budget = self._wish.is_plain and self._wish.budget and not self._wish.names
-        expectations = session.expectations([job.check for job in open_.values()])
-        found = order(
-            [Waiting(name, expectations[name], job.check.needs) for name, job in open_.items()],
-            cores(),
-            self._config.hooks.budget_s if has_budget or RUNNER in os.environ else 0.0,
-        )
-        return [*known, *(open_[CheckName(name)] for name in found.run)], found.left
+        return session.in_order(jobs, kept, self._config.hooks.budget_s if has_budget or RUNNER in os.environ else 0.0)
 
     def _told(self, report: Report, printer: text.Printer) -> Report:
         """The report with its fixes put down as a patch for people, and told."""
@@ -256,9 +249,13 @@ class _Round:
         patch.parent.mkdir(parents=True, exist_ok=True)
         patch.write_bytes(patch_of(self._staged, report.fixes))
         paths = [fix.path for fix in report.fixes]
-        is_stuck = bool({*paths} & {*self._mended})
+        is_stuck = not self._wish.fix and bool({*paths} & {*self._mended})
         shown = os.path.relpath(patch)
-        return text.not_stable(paths) if is_stuck else text.patch_left(paths, shown, was_tried=self._wish.fix)
+        return (
+            text.not_stable(paths)
+            if is_stuck
+            else text.patch_left(paths, shown, was_tried=self._wish.fix or bool(self._mended))
+        )
 
     def _session(self, printer: text.Printer) -> Session:
         run = self._config.run
@@ -291,11 +288,20 @@ def _last_of_each(fixes: Iterable[Mended]) -> list[Mended]:
     return list({fix.path: fix for fix in reversed([*fixes])}.values())
 
 
-def _skipped(checks: Sequence[Check]) -> list[CheckName]:
-    """Checks that their owner skips this time. A name that is none is an error, for a skip that does nothing misleads."""
-    names = [name.strip() for name in os.environ.get(SKIP, "").split(",") if name.strip()]
-    there = [check.name for check in checks]
-    return [name for name in there if name in names]
+def skipped_checks(checks: Sequence[Check]) -> list[CheckName]:
+    """Checks that their owner skips this time."""
+    names = _names_to_skip()
+    return [check.name for check in checks if check.name in names]
+
+
+def vain_skips(config: Config) -> list[str]:
+    """A sentence for each name that no check has, of whatever stage: a skip that does nothing misleads."""
+    there = [check.name for check in config.checks]
+    return [text.nothing_to_skip(SKIP, name, there) for name in _names_to_skip() if name not in there]
+
+
+def _names_to_skip() -> list[str]:
+    return [name.strip() for name in os.environ.get(SKIP, "").split(",") if name.strip()]
 
 
 # --- what is looked at --------------------------------------------------------------------------------------------------
@@ -353,7 +359,7 @@ def _config(git: PlainGit, tree: Sha) -> Config:
     return composed(git, tree, content, f"the staged {CONFIG_NAME}")
 
 
-def _jobs(
+def jobs_of(
     inputs: Inputs, scope: Scope, checks: Sequence[Check], changed: Collection[str] | None
 ) -> tuple[list[Job], list[Report]]:
     """What to answer for, and the reports of checks that nothing concerns."""
@@ -365,8 +371,8 @@ def _jobs(
         if check.name not in concerned or (check.names_files and files == ()):
             untouched.append(Report(check.name, None, idle=lines.NO_FILES, reason=lines.NO_FILES))
             continue
-        # A check that may look at history is not answered for by a tree; its server side result has a commit in its key.
-        key = None if check.git else keys[check.name]
+        # A check that may look at history is not answered for by a tree: its key has a commit in it.
+        key = keys.get(check.name)
         if check.names_files and files is not None and key is not None:
             key = InputKey(key_for_files(key, files))
         jobs.append(Job(check, key, files if check.names_files else None, partial(inputs.listing, check)))
@@ -391,7 +397,7 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave_hook_environment() -> None:
+def leave_hook_environment() -> None:
     """Take the environment that a runner made for us off PATH: ``python`` in a check means the project's, not ours."""
     # What pre-commit and prek leave in the environments they make. One that the user activated has none of these.
     marks = (".install_state_v1", ".install_state_v2", ".prek-hook.json")

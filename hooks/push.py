@@ -1,6 +1,7 @@
 """pre-push: stops a direct push to trunk before anything is sent, and warns about a branch that has been away for long.
 
-The server refuses such a push as well; here the answer comes sooner, and with the command to use instead.
+The server refuses such a push as well; here the answer comes sooner, and with the command to use instead. Commits that have
+a gate.toml are checked before they are sent: hooks/pushed.py does that, and is only loaded for them.
 """
 
 import os
@@ -8,12 +9,17 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import time
+from typing import TYPE_CHECKING
 
 from ci.errors import UserError
-from gate.config import Config, Push
+from ci.model import Sha
+from gate.config import CONFIG_NAME, Config, Push
 from hooks import text
 from hooks.config import read_config
 from hooks.staged import ask_git
+
+if TYPE_CHECKING:
+    from hooks.pushed import Checked
 
 _BRANCHES = "refs/heads/"
 _SUBMISSIONS = "refs/for/"
@@ -30,19 +36,32 @@ class Ref:
 
 
 def run(words: list[str]) -> int:
-    """words: the remote's name and URL, as git passes them. 0: go on, 1: refused. Raises UserError."""
+    """words: the remote's name and URL, as git passes them; --json may stand before them. Returns the exit code: 0 lets the
+    push go on. Raises UserError and Unavailable."""
+    as_json = words[:1] == ["--json"]
+    words = words[1:] if as_json else words
     if words[:1] in (["-h"], ["--help"]) or (sys.stdin.isatty() and "PRE_COMMIT" not in os.environ):
         raise UserError(text.push_usage())
     remote = words[0] if words else os.environ.get("PRE_COMMIT_REMOTE_NAME", "origin")
+    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of refs need not be UTF-8
     refs = [*_from_git(sys.stdin), *_from_runner(os.environ, remote)]
-    if not refs:
-        return 0
     trunk = trunk_of(remote)
-    config = read_config(f"refs/remotes/{remote}/{trunk}", "HEAD") or Config()
+    base = f"refs/remotes/{remote}/{trunk}"
+    config = (read_config(base, "HEAD") if refs else None) or Config()
     refused = refusals(refs, remote, trunk, config)
-    for line in refused or _warnings(refs, remote, trunk, config.push):
+    warned = [] if refused else _warnings(refs, remote, trunk, config.push)
+    for line in refused or warned:
         text.warn(line)
-    return 1 if refused else 0
+    commits = [] if refused else _commits(refs)
+    code = 1 if refused else 0
+    checked: list[Checked] = []
+    if commits:
+        from hooks.pushed import check_commits
+
+        code, checked = check_commits(commits, base, quiet=as_json)
+    if as_json:
+        sys.stdout.write(text.push_told(refused, warned, checked, is_green=code == 0))
+    return code
 
 
 def refusals(refs: Iterable[Ref], remote: str, trunk: str, config: Config) -> list[str]:
@@ -84,6 +103,22 @@ def _warnings(refs: Iterable[Ref], remote: str, trunk: str, rules: Push) -> list
     return lines
 
 
+def _commits(refs: Iterable[Ref]) -> list[tuple[str, Sha]]:
+    """Names and ids of the pushed commits that have a gate.toml. Tags are no matter of the gate's."""
+    name = ("rev-parse", "--quiet", "--verify", "--end-of-options")
+    commits = []
+    for ref in refs:
+        if ref.head is None or not ref.remote.startswith((_BRANCHES, _SUBMISSIONS)):
+            continue
+        shown = (ref.local or ref.head).removeprefix(_BRANCHES)
+        (is_none, commit), (is_free, _) = ask_git((*name, f"{ref.head}^{{commit}}"), (*name, f"{ref.head}:{CONFIG_NAME}"))
+        if is_none:
+            text.warn(text.push_not_a_commit(shown))
+        elif not is_free:
+            commits.append((shown, Sha(os.fsdecode(commit).strip())))
+    return commits
+
+
 def _commit_times(without: str, of: str) -> list[int]:
     """Commit times of what ``of`` has and ``without`` lacks. A rebase makes them new, as it ends the time away."""
     failed, answer = ask_git(("log", "--format=%ct", "--end-of-options", f"{without}..{of}", "--"))[0]
@@ -91,10 +126,13 @@ def _commit_times(without: str, of: str) -> list[int]:
 
 
 def _from_git(lines: Iterable[str]) -> list[Ref]:
-    """Lines of git's hook: local ref, local id, remote ref, remote id. An id of zeros says that there is nothing."""
+    """Lines of git's hook: local ref, local id, remote ref, remote id. An id of zeros says that there is nothing.
+
+    The first is what was written left of the colon, which may have blanks in it: ``HEAD@{1 day ago}``.
+    """
     refs = []
     for line in lines:
-        match line.split():
+        match line.rsplit(maxsplit=3):
             case [local, head, remote, old]:
                 gone = not head.strip("0")
                 refs.append(Ref(None if gone else local, None if gone else head, remote, creates=not old.strip("0")))

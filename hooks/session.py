@@ -28,7 +28,7 @@ from hooks.fixes import Mended
 from hooks.hygiene import parsed
 from hooks.in_process import found_and_mended
 from hooks.known import green_at, note_green
-from hooks.order import Expected, Past, expected
+from hooks.order import Expected, Past, Waiting, expected, order
 from hooks.pool import Pool
 from hooks.staged import SUBMODULE, ask_git
 
@@ -147,6 +147,22 @@ class Session:
             past = [one for one in self.results.latest(check.name, _LEARNED_FROM) if one.outcome in said and not one.tests]
             found[check.name] = expected([Past(one.outcome is Outcome.GREEN, one.duration_s) for one in past])
         return found
+
+    def in_order(
+        self, jobs: Sequence[Job], kept: Mapping[CheckName, Result], budget_s: float
+    ) -> tuple[list[Job], Mapping[str, float]]:
+        """The jobs in the order to start them, what is known first; and what is left to the gate, by when it would end.
+
+        budget_s 0: there is no limit.
+        """
+        known = [job for job in jobs if job.check.name in kept]
+        open_ = {job.check.name: job for job in jobs if job.check.name not in kept}
+        if not open_:
+            return known, {}
+        expectations = self.expectations([job.check for job in open_.values()])
+        waiting = [Waiting(name, expectations[name], job.check.needs) for name, job in open_.items()]
+        found = order(waiting, cores(), budget_s)
+        return [*known, *(open_[CheckName(name)] for name in found.run)], found.left
 
     def kept(self, jobs: Sequence[Job]) -> dict[CheckName, Result]:
         """The green result that spares each job its run, where there is one."""

@@ -90,13 +90,17 @@ class Staged:
         return found
 
     def _entries(self) -> list[tuple[bytes, bytes, bytes]]:
-        """(new mode, status, path) of every difference: without renames, ``:old new id id status`` and one path."""
-        fields = self.raw.split(b"\0")
-        entries = []
-        for entry, path in zip(fields[0::2], fields[1::2], strict=False):
-            _, mode, _, _, status = entry.split(b" ")
-            entries.append((mode, status, path))
-        return entries
+        return differences(self.raw)
+
+
+def differences(raw: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """(new mode, status, path) of every line of ``--raw -z``: without renames, ``:old new id id status`` and one path."""
+    fields = raw.split(b"\0")
+    entries = []
+    for entry, path in zip(fields[0::2], fields[1::2], strict=False):
+        _, mode, _, _, status = entry.split(b" ")
+        entries.append((mode, status, path))
+    return entries
 
 
 def look() -> Staged | None:

@@ -81,7 +81,7 @@ def message_refused(subject: str, path: str, broken: Iterable[tuple[str, str]]) 
 
 def push_usage() -> str:
     return (
-        "usage: gate push [REMOTE URL] < LINES\n"
+        "usage: gate push [--json] [REMOTE URL] < LINES\n"
         "  git calls this as its pre-push hook; to submit a change: git push REMOTE HEAD:refs/for/main"
     )
 
@@ -99,6 +99,55 @@ def push_to_trunk(remote: str, branch: str, local: str) -> list[str]:
 
 def deletion_of_trunk(remote: str, branch: str) -> list[str]:
     return [f"gate: {shown(branch)} is the trunk of {shown(remote)}, and this push would delete it; nothing was pushed"]
+
+
+def push_not_a_commit(name: str) -> str:
+    return f"gate: warning: {shown(name)} is no commit, or is not complete here, so that nothing of it was checked"
+
+
+def push_checks_of(names: Sequence[str], commit: Sha) -> str:
+    return f"checks of {_some(names)} ({commit[:10]})"
+
+
+def push_known(commit: Sha, count: int) -> str:
+    return f"{commit[:10]} was green already: {count} {'check' if count == 1 else 'checks'}"
+
+
+def push_would_mend(paths: Sequence[str]) -> str:
+    words = " ".join(map(shlex.quote, paths[:5])) if len(paths) <= 5 else "--all-files"
+    return f"it would mend {_some(paths)}: gate check --fix {words} does that in your work tree"
+
+
+def push_not_green(names: Sequence[str], commit: Sha, checks: Sequence[str]) -> list[str]:
+    """checks: those that are not green."""
+    return [
+        f"gate: {_some(names)} ({commit[:10]}) is not green: {_some(checks)}; nothing was pushed",
+        "  to fix: mend it, commit or git commit --amend, and push again; "
+        "to push it as it is: git push --no-verify (the gate runs the checks all the same)",
+    ]
+
+
+def push_told(
+    refused: Sequence[str],
+    warned: Sequence[str],
+    commits: Iterable[tuple[Sequence[str], Sha, Sequence["Report"]]],
+    *,
+    is_green: bool,
+) -> str:
+    """One JSON object. commits: the names that each is pushed by, its id, and what its checks came to."""
+    import json
+
+    checked = [
+        {
+            "names": list(names),
+            "commit": commit,
+            "green": all(report.is_fine for report in reports),
+            "checks": list(map(_facts_of, reports)),
+        }
+        for names, commit, reports in commits
+    ]
+    facts = {"green": is_green, "refused": list(refused), "warnings": list(warned), "commits": checked}
+    return json.dumps(facts, indent=2) + "\n"
 
 
 def far_behind(branch: str, behind: int, limit: int, remote: str, trunk: str) -> list[str]:
@@ -178,6 +227,10 @@ def found(count: int) -> str:
 
 def skipped_by(variable: str) -> str:
     return f"by {variable}; the gate runs it all the same"
+
+
+def nothing_to_skip(variable: str, name: str, there: Sequence[CheckName]) -> str:
+    return f"{variable} names {shown(name)}, and no check in {CONFIG_NAME} is called so; they are: {_some(there) or 'none'}"
 
 
 def left_to_the_gate(ends_at_s: float, budget_s: float) -> str:
@@ -353,28 +406,40 @@ class JsonPrinter:
     def finish(self, reports: Sequence["Report"], duration_s: float) -> None:
         import json
 
-        checks = [
-            {
-                "name": report.check,
-                "outcome": report.outcome,
-                "cached": report.is_cached,
-                "idle": report.idle,
-                "duration_s": round(report.duration_s, 3),
-                "reason": report.reason,
-                "failed": list(report.failed),
-                "log": report.log,
-            }
-            for report in reports
-        ]
         facts = {
             "stage": self._stage,
             "tree": self._tree,
             "green": all(report.is_fine for report in reports),
             "duration_s": round(duration_s, 3),
             "notes": self._notes,
-            "checks": checks,
+            "checks": list(map(_facts_of, reports)),
         }
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+
+
+class SilentPrinter:
+    """For who tells of the reports in another way."""
+
+    watch = None
+
+    def tell(self, report: "Report") -> None: ...
+
+    def note(self, line: str) -> None: ...
+
+    def finish(self, reports: Sequence["Report"], duration_s: float) -> None: ...
+
+
+def _facts_of(report: "Report") -> Mapping[str, object]:
+    return {
+        "name": report.check,
+        "outcome": report.outcome,
+        "cached": report.is_cached,
+        "idle": report.idle,
+        "duration_s": round(report.duration_s, 3),
+        "reason": report.reason,
+        "failed": list(report.failed),
+        "log": report.log,
+    }
 
 
 def tail(log: Path) -> list[str]:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from fakes.repositories import Repository, git_env
 from gate.config import Config
 from hooks.local import Wish, exit_code, select_checks
 from hooks.session import Report
+from hooks.text import LinePrinter
 
 GATE = Path(sys.executable).with_name("gate")
 PROJECT = Path(__file__).parents[2]
@@ -714,6 +717,93 @@ def test_a_runners_own_environment_is_not_the_projects(clone: Clone, tmp_path: P
     assert found() == [str(ours / "bin/marker")]
     (ours / ".install_state_v2").touch()
     assert found() == [str(theirs / "marker")]
+
+
+def test_what_is_skipped_is_said_and_a_name_that_no_check_has_is_warned_of(clone: Clone) -> None:
+    clone.rule(NO_TODO + '[[check]]\nname = "later"\ncommand = "true"\n')
+    clone.stage({"src/a.py": "TODO\n"})
+    done = clone.check(env={"GATE_SKIP": "todo, later,typo"})
+    assert done.returncode == 0
+    assert "todo  skipped   by GATE_SKIP; the gate runs it all the same" in done.stdout
+    assert done.stderr == "gate: GATE_SKIP names typo, and no check in gate.toml is called so; they are: todo, later\n"
+    assert clone.check().returncode == 1  # the skip leaves no marker
+    clone.stage({"src/a.py": "fine\n"})
+    assert clone.outcomes(env={"GATE_SKIP": "typo"}) == {"todo": "green"}
+
+
+def test_what_does_not_fit_into_the_budget_is_left_unless_it_is_asked_for(clone: Clone) -> None:
+    clone.rule('[hooks]\nbudget = "1ms"\n' + textwrap.dedent(NO_TODO))
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.outcomes() == {"todo": "green"}  # nothing was known of it
+    clone.stage({"src/a.py": "TODO\n"})
+    left = clone.check()
+    assert left.returncode == 0
+    assert "[hooks] budget is 1 ms" in left.stdout
+    assert clone.check("--no-budget").returncode == 1
+    assert clone.check("src/a.py").returncode == 1  # who names files means them
+    assert clone.check("src/a.py", env=UNDER_A_RUNNER).returncode == 0  # a runner always does
+    assert clone.check().returncode == 0
+    assert clone.outcomes("--all-files") == {"todo": "red"}
+
+
+LINKS = """
+    [hooks]
+    link = ["tools", "src/a.py", "src/made", "gone/made", ".git", ".git/config", "absent"]
+
+    [[check]]
+    name = "whole"
+    command = "find . -name made -o -name tools -o -name a.py -o -name '.git*' | sort; cat tools/x src/a.py; false"
+    stage = "pre-commit"
+"""
+
+
+@pytest.mark.parametrize("inputs", ["", 'inputs = ["src/"]\n'], ids=["whole", "inputs"])
+def test_what_is_linked_is_seen_beside_what_is_staged_and_never_in_its_place(clone: Clone, inputs: str) -> None:
+    clone.rule(textwrap.dedent(LINKS) + inputs)
+    clone.stage({"src/a.py": "staged\n"})
+    for path in ("src/a.py", "tools/x", "src/made", "gone/made"):
+        clone.repository.write(path, "of the work tree\n")
+    done = clone.check()
+    assert output(done) == ["./src/a.py", "./src/made", "./tools", "of the work tree", "staged"]
+    assert (clone.path / "tools/x").exists()
+
+
+# --- on a terminal ------------------------------------------------------------------------------------------------------
+
+
+def test_on_a_terminal_what_runs_is_shown_until_it_ends(clone: Clone, tmp_path: Path) -> None:
+    """The check runs until the line about it was seen."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    clone.rule(f'[[check]]\nname = "slow"\ncommand = "cat {fifo}"\nstage = "pre-commit"\n')
+    clone.stage({"src/a.py": "A\n"})
+    ours, theirs = pty.openpty()
+    env = git_env(TERM="xterm")
+    with subprocess.Popen([GATE, "check"], cwd=clone.path, env=env, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        while b"running: slow" not in seen:
+            seen += os.read(ours, 1024)
+        fifo.write_text("")
+        with suppress(OSError):  # EIO: nobody has the other end open
+            while more := os.read(ours, 1024):
+                seen += more
+        os.close(ours)
+    assert process.returncode == 0
+    assert b"\r\x1b[Kslow  \x1b[32mgreen" in seen[seen.rindex(b"running: slow") :]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "term", "shown"), [(True, "xterm", True), (True, "dumb", False), (False, "xterm", False)]
+)
+def test_progress_is_for_terminals_that_can_erase_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terminal: bool, term: str, shown: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", term)
+    with os.fdopen(ours), os.fdopen(theirs, "w") as pseudo, (tmp_path / "out").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", pseudo if terminal else file)
+        assert (LinePrinter(()).watch is not None) is shown
 
 
 # --- rules as tables ----------------------------------------------------------------------------------------------------

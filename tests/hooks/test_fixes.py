@@ -1,0 +1,264 @@
+"""What a mending check made of staged files, brought to index and work tree: by real commits through installed hooks."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from fakes.repositories import Repository, git_env
+from hooks.fixes import Mended, apply_fixes, patch_of
+from hooks.staged import Staged, look
+
+GATE = Path(sys.executable).with_name("gate")
+
+RULES = """
+    [[check]]
+    name = "spelling"
+    command = "sed -i s/teh/the/ -- {files}"
+    stage = "pre-commit"
+    inputs = ["*.txt", ".gitattributes"]
+    fix = true
+"""
+LINES = "".join(f"line {number}\n" for number in range(9))
+
+
+class Clone:
+    """A repository whose commits go through the installed hooks, with a check that spells right."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self.path = repository.path
+        self.git = repository.git
+        self.write = repository.write
+
+    def gate(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [GATE, *words], cwd=self.path, env=git_env(**dict(env or {})), capture_output=True, text=True, check=False
+        )
+
+    def commit(self, *words: str) -> tuple[int, str]:
+        """Exit code of git commit, and all that was said."""
+        done = self.repository.run("commit", "-q", "-m", "x", *words)
+        return done.returncode, (done.stdout + done.stderr).decode()
+
+    def read(self, path: str) -> str:
+        return (self.path / path).read_bytes().decode()
+
+    def committed(self, path: str) -> str:
+        return self.repository.run("cat-file", "blob", f"HEAD:{path}").stdout.decode()
+
+    def status(self) -> str:
+        return self.repository.run("status", "--porcelain").stdout.decode()
+
+
+@pytest.fixture
+def clone(repository: Repository) -> Clone:
+    repository.commit("Rules", {"gate.toml": textwrap.dedent(RULES), "a.txt": LINES, "b.txt": LINES})
+    clone = Clone(repository)
+    assert clone.gate("install", "--hook-type", "pre-commit").returncode == 0
+    return clone
+
+
+def test_what_is_staged_is_mended_and_committed(clone: Clone) -> None:
+    clone.write("new.txt", "teh end\n")
+    clone.git("add", "new.txt")
+    code, said = clone.commit()
+    assert (code, clone.committed("new.txt"), clone.read("new.txt"), clone.status()) == (0, "the end\n", "the end\n", "")
+    assert "gate: mended and staged: new.txt" in said
+
+
+def second_check(clone: Clone, command: str) -> None:
+    """One more that mends the same files."""
+    rule = textwrap.dedent(RULES).replace('"spelling"', '"second"').replace("sed -i s/teh/the/", command)
+    clone.repository.commit("Second", {"gate.toml": textwrap.dedent(RULES) + rule})
+
+
+def test_two_checks_mend_one_file_in_turn(clone: Clone) -> None:
+    second_check(clone, "sed -i s/adn/and/")
+    clone.write("a.txt", "teh\nadn\n")
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert code == 0, said
+    assert clone.committed("a.txt") == "the\nand\n"
+
+
+def test_two_checks_that_undo_each_others_work_are_told_on(clone: Clone) -> None:
+    second_check(clone, "sed -i s/the/teh/")
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert code == 1
+    assert "two checks undo each other's work, or one never ends" in said
+
+
+def test_lines_that_are_not_staged_stay_so_beside_the_fix(clone: Clone) -> None:
+    clone.write("a.txt", LINES.replace("line 1", "teh 1"))
+    clone.git("add", "a.txt")
+    clone.write("a.txt", LINES.replace("line 1", "teh 1").replace("line 7", "teh draft"))
+    assert clone.commit()[0] == 0
+    assert clone.committed("a.txt") == LINES.replace("line 1", "the 1")
+    assert clone.read("a.txt") == LINES.replace("line 1", "the 1").replace("line 7", "teh draft")
+    assert clone.status() == " M a.txt\n"
+
+
+def test_a_fix_that_meets_lines_that_are_not_staged_is_left_as_a_patch(clone: Clone) -> None:
+    clone.write("a.txt", LINES.replace("line 1", "teh 1"))
+    clone.write("b.txt", LINES.replace("line 1", "teh 1"))
+    clone.git("add", "a.txt", "b.txt")
+    clone.write("a.txt", LINES.replace("line 1", "teh one and a half"))
+    code, said = clone.commit()
+    assert code == 1
+    assert clone.read("a.txt") == LINES.replace("line 1", "teh one and a half")
+    assert clone.git("show", ":a.txt") == LINES.replace("line 1", "teh 1").removesuffix("\n")
+    assert clone.read("b.txt") == LINES.replace("line 1", "the 1")
+    patch = re.search(r"git apply --cached (\S+)", said)
+    assert patch, said
+    clone.git("apply", "--cached", patch[1])
+    assert clone.commit()[0] == 0
+    assert clone.committed("a.txt") == LINES.replace("line 1", "the 1")
+
+
+def test_commit_a_and_commit_of_a_path_commit_what_was_mended(clone: Clone) -> None:
+    clone.write("a.txt", LINES + "teh\n")
+    assert clone.commit("-a")[0] == 0
+    assert (clone.committed("a.txt"), clone.status()) == (LINES + "the\n", "")
+    clone.write("a.txt", LINES + "teh path\n")
+    clone.write("b.txt", LINES + "teh staged\n")
+    clone.git("add", "b.txt")
+    assert clone.commit("a.txt")[0] == 0
+    assert clone.committed("a.txt") == LINES + "the path\n"
+    assert clone.committed("b.txt") == LINES
+    assert clone.git("show", ":b.txt") == LINES + "teh staged"
+    assert clone.status() == "M  b.txt\n"
+
+
+def test_without_a_hook_files_are_mended_when_it_is_asked_for(clone: Clone) -> None:
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    told = clone.gate("check")
+    assert told.returncode == 1
+    assert "it would mend a.txt: gate check --fix does that" in told.stdout
+    assert (clone.read("a.txt"), clone.git("show", ":a.txt")) == ("teh\n", "teh")
+    assert clone.gate("check", "--fix").returncode == 0
+    assert (clone.read("a.txt"), clone.git("show", ":a.txt")) == ("the\n", "the")
+
+
+def test_the_patch_that_is_told_of_applies_to_index_and_work_tree(clone: Clone) -> None:
+    clone.write("a b.txt", "teh\n")
+    clone.git("add", "a b.txt")
+    patch = re.search(r"git apply --index (\S+)", clone.gate("check").stdout)
+    assert patch
+    clone.git("apply", "--index", patch[1])
+    assert (clone.read("a b.txt"), clone.git("show", ":a b.txt")) == ("the\n", "the")
+
+
+@pytest.mark.parametrize("name", ["-n.txt", "a'\"\t.txt", "ä.txt", "new\nline.txt", "\udcff.txt"])
+def test_any_name_of_a_file_is_only_a_name(clone: Clone, name: str) -> None:
+    clone.write(name, "teh\n")
+    clone.git("add", "--", name)
+    code, said = clone.commit()
+    assert code == 0, said
+    assert (clone.read(name), clone.status()) == ("the\n", "")
+
+
+def test_a_file_keeps_its_mode_and_its_name_for_git(clone: Clone) -> None:
+    clone.write("run.txt", "teh\n", executable=True)
+    (clone.path / "run.txt").chmod(0o750)
+    clone.git("add", "run.txt")
+    assert clone.commit()[0] == 0
+    assert (clone.path / "run.txt").stat().st_mode & 0o777 == 0o750
+    assert clone.git("ls-tree", "HEAD", "run.txt").startswith("100755")
+
+
+@pytest.mark.parametrize("rule", ["*.txt text eol=crlf", "*.txt filter=upper"])
+def test_a_file_is_as_its_attributes_want_it(clone: Clone, rule: str) -> None:
+    """The filter keeps small letters for Git and shows large ones; the check sees what people see."""
+    clone.git("config", "filter.upper.clean", "tr A-Z a-z")
+    clone.git("config", "filter.upper.smudge", "tr a-z A-Z")
+    clone.repository.commit(
+        "Rule", {".gitattributes": rule + "\n", "gate.toml": textwrap.dedent(RULES).replace("s/teh/the/", "s/teh/the/i")}
+    )
+    shown = (lambda content: content.replace("\n", "\r\n")) if "crlf" in rule else str.upper
+    clone.write("c.txt", shown("one\nteh two\nthree\nfour\nfive\n"))
+    clone.git("add", "c.txt")
+    clone.write("c.txt", shown("one\nteh two\nthree\nfour\nfive\ndraft\n"))
+    code, said = clone.commit()
+    assert code == 0, said
+    assert clone.committed("c.txt") == "one\nthe two\nthree\nfour\nfive\n"
+    assert clone.read("c.txt") == shown("one\nthe two\nthree\nfour\nfive\ndraft\n")
+    assert clone.status() == " M c.txt\n"
+
+
+def test_a_link_in_place_of_a_file_is_left_alone(clone: Clone, tmp_path: Path) -> None:
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    (tmp_path / "elsewhere").write_text("teh\n")
+    (clone.path / "a.txt").unlink()
+    (clone.path / "a.txt").symlink_to(tmp_path / "elsewhere")
+    code, said = clone.commit()
+    assert code == 1
+    assert "git apply --cached" in said
+    assert (tmp_path / "elsewhere").read_text() == "teh\n"
+
+
+def test_nothing_is_written_through_a_link_in_place_of_a_folder(clone: Clone, tmp_path: Path) -> None:
+    clone.write("d/a.txt", "teh\n")
+    clone.git("add", "d/a.txt")
+    (clone.path / "d").rename(tmp_path / "elsewhere")
+    (clone.path / "d").symlink_to(tmp_path / "elsewhere")
+    code, said = clone.commit()
+    assert code == 1
+    assert "git apply --cached" in said
+    assert (tmp_path / "elsewhere/a.txt").read_text() == "teh\n"
+
+
+def test_a_file_that_was_deleted_after_it_was_staged_does_not_come_back(clone: Clone) -> None:
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    (clone.path / "a.txt").unlink()
+    assert clone.commit()[0] == 1
+    assert not (clone.path / "a.txt").exists()
+
+
+# --- without a check ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def staged(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Staged:
+    """a.txt is staged with an error."""
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    monkeypatch.chdir(clone.path)
+    found = look()
+    assert found is not None
+    return found
+
+
+def mend(clone: Clone, content: str | None, path: str = "a.txt") -> Mended:
+    mended = None if content is None else clone.git("hash-object", "-w", "--stdin", stdin=content.encode())
+    return Mended(path, "100644", clone.git("rev-parse", f":{path}"), mended)
+
+
+def test_what_a_check_removed_is_never_removed_for_it(clone: Clone, staged: Staged) -> None:
+    applied = apply_fixes(staged, [mend(clone, None)])
+    assert applied.paths == ()
+    assert b"deleted file mode 100644" in applied.patch
+    assert (clone.read("a.txt"), clone.git("show", ":a.txt")) == ("teh\n", "teh")
+
+
+def test_bytes_that_no_merge_knows_are_left_alone_when_both_sides_altered_them(clone: Clone, staged: Staged) -> None:
+    clone.write("a.txt", "\0draft\n")
+    applied = apply_fixes(staged, [mend(clone, "\0the\n")])
+    assert (applied.paths, clone.read("a.txt")) == ((), "\0draft\n")
+    assert patch_of(staged, [mend(clone, "\0the\n")]) == applied.patch != b""
+
+
+def test_what_is_mended_in_the_work_tree_already_is_staged(clone: Clone, staged: Staged) -> None:
+    clone.write("a.txt", "the\n")
+    assert apply_fixes(staged, [mend(clone, "the\n")]) == (("a.txt",), b"")
+    assert clone.git("show", ":a.txt") == "the"
+    assert clone.status() == "M  a.txt\n"
