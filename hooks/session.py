@@ -164,7 +164,7 @@ class Session:
     def reports(
         self, jobs: Sequence[Job], kept: Mapping[CheckName, Result], done: Sequence[Report] = ()
     ) -> Iterator[Report]:
-        """The report of every job, as soon as it is known; started in their order, no more of them at once than were allowed.
+        """The report of every job, as soon as it is known; started in their order, at most ``at_once`` of them side by side.
 
         done: what is known of checks that these may need. Raises what a run raised that is no outcome: Unavailable,
         UserError, our bugs; KeyboardInterrupt when it was cancelled.
