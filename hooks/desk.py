@@ -1,8 +1,8 @@
 """Whose turn it is in one work tree: at most one commit is worked on at a time, and a newer one takes its place.
 
 Three small files in the work tree's git folder. ``background.wanted`` names the commit that was asked for last; a worker
-whose commit is not named there any more ends by itself, so that nobody needs to know its process. ``background.lock`` is held
-while a worker is alive and names its commit; the system lets go of it when the worker dies, however it dies.
+whose commit is not named there any more ends by itself, so that nobody needs to know its process. ``background.lock`` is
+held while a worker is alive and names its commit; the system lets go of it when the worker dies, however it dies.
 ``background.log`` takes what a worker says that nobody watches. Starting work is part of every commit: no import here that
 costs much.
 """
@@ -48,6 +48,14 @@ class Desk:
     def wanted(self) -> str:
         """The commit that was asked for last; "" for none."""
         return _content(self._wanted)
+
+    def open_log(self) -> int:
+        """A descriptor of a new, empty log. Whoever still writes to the one before does not spoil it. Raises OSError."""
+        try:
+            os.unlink(self.log)
+        except FileNotFoundError:
+            pass
+        return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def worked_on(self) -> str | None:
         """The commit that a living worker is busy with, "" while it is about to say; None: there is none."""

@@ -26,6 +26,7 @@ from hooks.check import forget_green, remember_green
 from hooks.config import composed
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
 from hooks.order import Waiting, order
+from hooks.records import Note, keep_note
 from hooks.session import Job, Report, Session, cores, tree_paths
 from hooks.staged import Staged, ask_git, look
 
@@ -73,7 +74,7 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     if staged is None:
         raise UserError(text.no_work_tree(str(Path.cwd())))
     started_at = time.monotonic()
-    _leave_hook_environment()
+    leave_hook_environment()
     with ended_by_signals():
         round_ = _Round(staged, wish)
         printer: text.Printer
@@ -89,6 +90,8 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     for line in round_.warnings:
         text.warn(f"gate: {line}")
     code = exit_code(reports)
+    if code == EXIT_GREEN and (INSTALLED in os.environ or RUNNER in os.environ):
+        _note(Path(staged.common_dir), round_.scope.tree, reports)
     _remember(staged, wish, round_, code, reports)
     return code
 
@@ -165,7 +168,7 @@ class _Round:
         changed = None if self.scope.files is None else {*self.scope.files, *self.scope.besides}
         skipped = _skipped(self.checks)
         wanted = [check for check in self.checks if check.name not in skipped]
-        self._jobs, self._idle = _jobs(self._git, self.scope, wanted, changed)
+        self._jobs, self._idle = make_jobs(self._git, self.scope, wanted, changed)
         self._idle += [Report(name, None, idle=text.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
         self.applied = Applied((), b"")
         self.warnings: list[str] = []
@@ -349,7 +352,7 @@ def _config(git: PlainGit, tree: Sha) -> Config:
     return composed(git, tree, content, f"the staged {CONFIG_NAME}")
 
 
-def _jobs(
+def make_jobs(
     git: PlainGit, scope: Scope, checks: Sequence[Check], changed: Collection[str] | None
 ) -> tuple[list[Job], list[Report]]:
     """What to answer for, and the reports of checks that nothing concerns."""
@@ -392,13 +395,20 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave_hook_environment() -> None:
+def leave_hook_environment() -> None:
     """Take the environment that a runner made for us off PATH: ``python`` in a check means the project's, not ours."""
     # What pre-commit and prek leave in the environments they make. One that the user activated has none of these.
     marks = (".install_state_v1", ".install_state_v2", ".prek-hook.json")
     if any(Path(sys.prefix, mark).exists() for mark in marks):
         ours = os.path.join(sys.prefix, "bin")  # noqa: PTH118 - as a runner wrote it
         os.environ["PATH"] = os.pathsep.join(entry for entry in os.get_exec_path() if entry != ours)
+
+
+def _note(common_dir: Path, tree: Sha, reports: Sequence[Report]) -> None:
+    """Leave a note of what the commit that comes of this tree is made without."""
+    skipped, left = (tuple(each.check for each in reports if each.idle == idle) for idle in (text.SKIPPED, text.LEFT))
+    with suppress(OSError):  # a glance tells less
+        keep_note(common_dir, tree, Note(skipped, left))
 
 
 def _remember(staged: Staged, wish: Wish, round_: _Round, code: int, reports: Sequence[Report]) -> None:

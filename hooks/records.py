@@ -3,12 +3,13 @@
 Two kinds, both below ``gate`` in the repository's common git folder. A record tells what the checks after one commit came
 to; it is named by the commit. A note tells which checks a commit was made without; it is named by the tree, because when it
 is written the commit does not exist yet. Each is written whole or not at all, the newest of each kind stay, and one that
-cannot be read is none. Records hold facts only: whether the work on a commit still goes on is told by a lock (hooks/desk.py).
+cannot be read is none. Records hold facts only: whether the work on a commit still goes on is told by a lock of
+hooks/desk.py.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -51,7 +52,7 @@ class Record:
     """The work on one commit. Times are epoch seconds UTC.
 
     git_dir: of the work tree in which it was asked for. wanted: every check of it. running: since when, by name.
-    ended: how the work ended; "": it goes on, or was killed. trouble: what kept it from going on.
+    ended None: it goes on, or was killed. trouble: what kept it from going on.
     """
 
     commit: str
@@ -60,7 +61,7 @@ class Record:
     wanted: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
     running: Mapping[str, float] = field(default_factory=dict)
-    ended: Ended | str = ""
+    ended: Ended | None = None
     ended_at: float | None = None
     trouble: str = ""
 
@@ -86,9 +87,10 @@ def read_records(common_dir: Path) -> dict[str, Record]:
     found = {}
     for path in _entries(_records(common_dir)):
         facts = _read(path)
-        with suppress(TypeError, KeyError):
+        with suppress(TypeError, KeyError, ValueError):
             answers = tuple(Answer(**{**each, "failed": tuple(each["failed"])}) for each in facts["answers"])
-            record = Record(**{**facts, "wanted": tuple(facts["wanted"]), "answers": answers})
+            ended = Ended(facts["ended"]) if facts["ended"] else None
+            record = Record(**{**facts, "wanted": tuple(facts["wanted"]), "answers": answers, "ended": ended})
             found[record.commit] = record
     return found
 
@@ -157,22 +159,18 @@ def _written_at(path: Path) -> float:
 # --- what is still red --------------------------------------------------------------------------------------------------
 
 
-def unsettled(records: Iterable[Record], is_in: Callable[[str, str], bool]) -> list[tuple[Record, list[Answer]]]:
-    """Records with red answers that no later one has put another in place of, newest first.
+def unsettled(history: Sequence[Record]) -> tuple[Record, list[Answer]] | None:
+    """The newest record with red answers that no later one has put another in place of, and these answers.
 
-    is_in: whether the first commit is the second or part of its history. A check is settled by what it came to on top of
-    that, and by no longer being asked for there.
+    history: records of one line of commits, newest first. A check is settled by what it came to in a later commit, and by no
+    longer being asked for there.
     """
-    newest_first = sorted(records, key=lambda record: record.started_at, reverse=True)
-    found = []
-    for at, record in enumerate(newest_first):
+    for at, record in enumerate(history):
         reds = [answer for answer in record.answers if answer.is_bad]
-        for later in newest_first[:at] if reds else ():
-            if is_in(record.commit, later.commit):
-                reds = [answer for answer in reds if not _settles(later, answer.name)]
+        reds = [answer for answer in reds if not any(_settles(later, answer.name) for later in history[:at])]
         if reds:
-            found.append((record, reds))
-    return found
+            return record, reds
+    return None
 
 
 def _settles(later: Record, name: str) -> bool:
