@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ci.model import Check, CheckName, Outcome, Sha, Stage
-from gate.config import CONFIG_NAME, Problem
 
 if TYPE_CHECKING:
+    from gate.config import Problem
     from hooks.cache import Kept
     from hooks.glance import Seen
     from hooks.records import Answer
@@ -30,7 +30,7 @@ def shown(name: str) -> str:
 # --- gate.toml ------------------------------------------------------------------------------------------------------------
 
 
-def broken_config(where: str, problems: Iterable[Problem]) -> str:
+def broken_config(where: str, problems: "Iterable[Problem]") -> str:
     lines = [
         f"  {f'{problem.file} ' if problem.file else ''}line {problem.line}: {problem.path}: {problem.text}"
         for problem in problems
@@ -168,7 +168,7 @@ def no_work_tree(folder: str) -> str:
 
 
 def no_config() -> str:
-    return f"no {CONFIG_NAME} is staged or committed here: write one with gate init, then git add {CONFIG_NAME}"
+    return "no gate.toml is staged or committed here: write one with gate init, then git add gate.toml"
 
 
 def no_such_check(name: str, stage: Stage, names: Sequence[str]) -> str:
