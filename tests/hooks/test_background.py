@@ -201,7 +201,7 @@ def test_what_is_green_is_not_run_again(waiting: Clone) -> None:
     waiting.wait()
     waiting.commit()
     waiting.wait()
-    assert waiting.local()[0]["checks"][0]["is_cached"]
+    assert waiting.local()[0]["checks"][0]["cached"]
     assert not waiting.began.is_spoken_into()
 
 
@@ -232,8 +232,8 @@ def test_what_was_found_before_a_newer_commit_came_is_kept(clone: Clone) -> None
     clone.began.hear()
     clone.commit({"a.txt": "2\n"})
     assert clone.began.hear() != "first"
-    assert [(each["name"], each["is_cached"]) for each in clone.local()[0]["checks"]] == [("first", True)]
-    assert [(each["name"], each["is_cached"]) for each in clone.local()[1]["checks"]] == [("first", False)]
+    assert [(each["name"], each["cached"]) for each in clone.local()[0]["checks"]] == [("first", True)]
+    assert [(each["name"], each["cached"]) for each in clone.local()[1]["checks"]] == [("first", False)]
 
 
 def test_an_amended_commit_is_worked_on_instead(waiting: Clone) -> None:
@@ -488,7 +488,7 @@ def test_a_glance_reads_as_sentences(clone: Clone) -> None:
     head, good = clone.repository.head()[:7], clone.repository.head("HEAD~2")[:7]
     assert clone.gate("local").stdout.splitlines() == [
         f"HEAD           {head}  Bad",
-        "  unit is red: exit code 1",
+        "  unit is red: 1 of 1 tests failed: tests.test_a::test_b",
         "    failed: tests.test_a::test_b",
         "  0 of 1 green",
         f"2 commits ago  {good}  Good",
