@@ -141,12 +141,14 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the developer's own hooks may cost: time at a commit, and room for results and logs."""
+    """What the developer's own hooks may cost, in time at a commit and in room, and what they do by themselves."""
 
     budget_s: float = 0.0  # checks not expected to fit are left to the gate; 0: no limit
     cache_size_bytes: int = 100_000_000
     cache_age_s: float = 30 * 86400.0
     link: tuple[str, ...] = ()  # untracked files and folders that checks see besides what is staged
+    background: bool = True  # the post-commit hook, where there is one, runs the checks of stage merge on the commit
+    remind: bool = True  # the next commit says what they found red
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +378,8 @@ KEYS: tuple[Key, ...] = (
         "files and folders of the work tree that are not tracked and that checks see besides what is staged",
     ),
     Key("hooks.cache_age", POSITIVE_DURATION, '"7d"', "kept results and logs older than this are removed there"),
+    Key("hooks.background", FLAG, "false", "the post-commit hook runs the checks of stage merge on what was committed"),
+    Key("hooks.remind", FLAG, "false", "the next commit says in one line what they found red"),
     Key(
         "nested.folders",
         NESTED,

@@ -17,6 +17,7 @@ from gate.config import Config
 from hooks import text
 from hooks.config import read_config
 from hooks.pool import Pool, prune_pools
+from hooks.records import forget_all
 from hooks.staged import ask_git
 
 _SHARE_DROPPED = 4  # of the results, one in so many goes at a time when all together are too large
@@ -104,6 +105,7 @@ def clear(home: Path, results: LocalResults, pool: Pool) -> None:
         log.unlink(missing_ok=True)
     for note in [*_files(home / "greens"), *_files(home / "known")]:
         note.unlink(missing_ok=True)
+    forget_all(home.parent)
     pool.clear()
 
 

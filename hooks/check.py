@@ -10,11 +10,13 @@ loaded when there is something to run.
 # ruff: noqa: PTH102, PTH105, PTH108, PTH123, PTH208, SIM105
 
 import sys
-from os import fsencode, getpid, listdir, lstat, mkdir, replace, unlink
+from os import environ, fsdecode, fsencode, getpid, listdir, lstat, mkdir, replace, unlink
 from time import time
 
 from hooks.main import VERSION
-from hooks.staged import Staged, look
+from hooks.staged import Staged, ask_git, look
+
+SAID = "gate/said"  # in the work tree's git folder: a commit that was found red, and words for it (hooks/worker.py)
 
 _MARKERS_KEPT = 64
 
@@ -22,6 +24,8 @@ _MARKERS_KEPT = 64
 def run(words: list[str]) -> int:
     """Exit code: 0 green, 1 red. Raises UserError and Unavailable."""
     staged = look()
+    if staged is not None and ("GATE_HOOK" in environ or "PRE_COMMIT" in environ):
+        remind(staged.git_dir)
     names = _names_alone(words)
     if staged is not None and staged.config is not None and names is not None:
         if not staged.raw and not names:
@@ -48,6 +52,22 @@ def _names_alone(words: list[str]) -> list[str] | None:
     if words[:1] == ["--"]:
         return words[1:]
     return None if any(word.startswith("-") for word in words) else words
+
+
+def remind(git_dir: str) -> None:
+    """Say on standard error what was found red in the background, when the next commit will have it in its history."""
+    try:
+        with open(f"{git_dir}/{SAID}", "rb") as file:
+            commit, _, found = fsdecode(file.read()).rstrip().partition(" ")
+    except OSError:
+        return
+    (is_elsewhere, _), (failed, count) = ask_git(
+        ("merge-base", "--is-ancestor", commit, "HEAD"), ("rev-list", "--count", f"{commit}..HEAD")
+    )
+    if not is_elsewhere and not failed:
+        ago = int(count)
+        when = f"{ago} commit{'s' if ago > 1 else ''} ago" if ago else "HEAD"
+        sys.stderr.write(f"gate: {when}: {found} (gate local says more)\n")
 
 
 # --- markers: staged contents that were green, shared by the linked work trees --------------------------------------------

@@ -29,6 +29,7 @@ _COMMANDS = {
     "commit-msg": "message",
     "pre-push": "push",
     "post-commit": "background",
+    "post-rewrite": "background",  # at the end of a rebase, whose commits start nothing each
 }
 
 

@@ -27,6 +27,7 @@ from hooks.config import composed
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
 from hooks.inputs import Inputs
 from hooks.known import TABLE
+from hooks.records import Note, keep_note
 from hooks.session import Job, Report, Session, tree_paths
 from hooks.staged import Staged, ask_git, look
 
@@ -94,6 +95,8 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     for line in round_.warnings:
         text.warn(f"gate: {line}")
     code = exit_code(reports)
+    if code == EXIT_GREEN and (INSTALLED in os.environ or RUNNER in os.environ):
+        _note(Path(staged.common_dir), round_.scope.tree, reports)
     _remember(staged, wish, round_, code, reports)
     return code
 
@@ -404,6 +407,13 @@ def leave_hook_environment() -> None:
     if any(Path(sys.prefix, mark).exists() for mark in marks):
         ours = os.path.join(sys.prefix, "bin")  # noqa: PTH118 - as a runner wrote it
         os.environ["PATH"] = os.pathsep.join(entry for entry in os.get_exec_path() if entry != ours)
+
+
+def _note(common_dir: Path, tree: Sha, reports: Sequence[Report]) -> None:
+    """Leave a note of what the commit that comes of this tree is made without."""
+    skipped, left = (tuple(each.check for each in reports if each.idle == idle) for idle in (lines.SKIPPED, lines.LEFT))
+    with suppress(OSError):  # a glance tells less
+        keep_note(common_dir, tree, Note(skipped, left))
 
 
 def _remember(staged: Staged, wish: Wish, round_: _Round, code: int, reports: Sequence[Report]) -> None:

@@ -21,6 +21,8 @@ LOCAL_COMMANDS = {
     "install": "hooks.install:run",
     "uninstall": "hooks.install:undo",
     "hygiene": "hooks.hygiene:run",
+    "background": "hooks.background:run",
+    "local": "hooks.glance:run",
 }
 _ALL_OTHERS = "gate.cli:main"
 
@@ -31,8 +33,10 @@ in your working repository
   check       run the checks of gate.toml on what is staged
   message     judge a commit message (git calls it: commit-msg)
   push        judge a push before it is sent (git calls it: pre-push)
+  background  check a commit after it was made, while you go on (git calls it: post-commit)
+  local       what the checks in the background found
   cache       what the hooks keep here: show, prune or clear it
-  install     have git call the first three by itself, as its hooks
+  install     have git call the first four by itself, as its hooks
   uninstall   undo that, and put back the hooks that were there before
   hygiene     small checks of files: blanks, line ends, marks of conflicts, syntax, keys, sizes
   init        write a first gate.toml, or make a bare repository a gated one
@@ -97,6 +101,11 @@ def push() -> int:
 def hygiene() -> int:
     """The program ``gate-hygiene``."""
     return run_command(LOCAL_COMMANDS["hygiene"], sys.argv[1:])
+
+
+def background() -> int:
+    """The program ``gate-background``."""
+    return run_command(LOCAL_COMMANDS["background"], sys.argv[1:])
 
 
 def run_command(target: str, words: list[str]) -> int:

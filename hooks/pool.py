@@ -59,6 +59,13 @@ class Pool:
                     return
         raise Unavailable(f"all {_SLOTS} work trees in {self.folder} are in use: end the checks that hang")
 
+    def end_leftovers(self) -> None:
+        """End what killed runs left behind in work trees that nobody is using."""
+        for home in _folders(self.folder):
+            with _lock(home) as is_held:
+                if is_held:
+                    _end_leftovers(home / "runs")
+
     def clear(self) -> None:
         """Remove the work trees that nobody is using."""
         for home in _folders(self.folder):

@@ -76,8 +76,9 @@ class Session:
     """One run of checks over one tree: its store, a place for every check, its threads. Used by one thread.
 
     commit: a commit with that tree, made when the first check needs one. work_tree: where checks over the whole tree run
-    instead of in the pool; None: in the pool. links: names in ``top`` that checks see in the pool. watch: told twice a
-    second what runs, as (check, seconds).
+    instead of in the pool; None: in the pool. links: names in ``top`` that checks see in the pool. at_once: most checks
+    side by side; None: as many as there are cores. watch: told twice a second what runs, as (check, seconds); what it
+    raises ends the run.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Session:
         work_tree: Path | None = None,
         links: Sequence[str] = (),
         use_cache: bool = True,
+        at_once: int | None = None,
         watch: Callable[[list[tuple[str, float]]], None] | None = None,
     ) -> None:
         self._git = PlainGit(common_dir)
@@ -101,6 +103,7 @@ class Session:
         self._work_tree = work_tree
         self._links = tuple(links)
         self._use_cache = use_cache
+        self._at_once = at_once or cores()
         self._watch = watch
         self.home = common_dir / "gate"
         self.results = LocalResults(self.home / "results.sqlite")
@@ -161,7 +164,7 @@ class Session:
             return known, {}
         expectations = self.expectations([job.check for job in open_.values()])
         waiting = [Waiting(name, expectations[name], job.check.needs) for name, job in open_.items()]
-        found = order(waiting, cores(), budget_s)
+        found = order(waiting, self._at_once, budget_s)
         return [*known, *(open_[CheckName(name)] for name in found.run)], found.left
 
     def kept(self, jobs: Sequence[Job]) -> dict[CheckName, Result]:
@@ -190,7 +193,7 @@ class Session:
     def reports(
         self, jobs: Sequence[Job], kept: Mapping[CheckName, Result], done: Sequence[Report] = ()
     ) -> Iterator[Report]:
-        """The report of every job, as soon as it is known; started in their order, as many at once as there are cores.
+        """The report of every job, as soon as it is known; started in their order, at most ``at_once`` of them side by side.
 
         done: what is known of checks that these may need. Raises what a run raised that is no outcome: Unavailable,
         UserError, our bugs; KeyboardInterrupt when it was cancelled.
@@ -206,7 +209,7 @@ class Session:
                 ended[report.check] = report
                 yield report
             startable = [job for job in ready if job.check.name not in ended]
-            for job in startable[: cores() - len(self._since)]:
+            for job in startable[: self._at_once - len(self._since)]:
                 self._start(job)
                 waiting.remove(job)
             waiting = [job for job in waiting if job.check.name not in ended]

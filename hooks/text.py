@@ -3,17 +3,19 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ci.model import Check, CheckName, Outcome, Sha, Stage
-from gate.config import CONFIG_NAME, Problem
 from hooks import lines
 from hooks.lines import shown, span
 
 if TYPE_CHECKING:
+    from gate.config import Problem
     from hooks.cache import Kept
+    from hooks.glance import Seen
+    from hooks.records import Answer
     from hooks.session import Report
 
 
@@ -25,7 +27,7 @@ def warn(line: str) -> None:
 # --- gate.toml ------------------------------------------------------------------------------------------------------------
 
 
-def broken_config(where: str, problems: Iterable[Problem]) -> str:
+def broken_config(where: str, problems: "Iterable[Problem]") -> str:
     lines = [
         f"  {f'{problem.file} ' if problem.file else ''}line {problem.line}: {problem.path}: {problem.text}"
         for problem in problems
@@ -197,7 +199,7 @@ def no_work_tree(folder: str) -> str:
 
 
 def no_config() -> str:
-    return f"no {CONFIG_NAME} is staged or committed here: write one with gate init, then git add {CONFIG_NAME}"
+    return "no gate.toml is staged or committed here: write one with gate init, then git add gate.toml"
 
 
 def no_such_check(name: str, stage: Stage, names: Sequence[str]) -> str:
@@ -230,7 +232,7 @@ def skipped_by(variable: str) -> str:
 
 
 def nothing_to_skip(variable: str, name: str, there: Sequence[CheckName]) -> str:
-    return f"{variable} names {shown(name)}, and no check in {CONFIG_NAME} is called so; they are: {_some(there) or 'none'}"
+    return f"{variable} names {shown(name)}, and no check in gate.toml is called so; they are: {_some(there) or 'none'}"
 
 
 def left_to_the_gate(ends_at_s: float, budget_s: float) -> str:
@@ -255,6 +257,124 @@ def not_stable(paths: Sequence[str]) -> str:
 def _some(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
     return ", ".join(map(shown, paths[:5])) + more
+
+
+# --- gate background, gate local ------------------------------------------------------------------------------------------
+
+BACKGROUND_DESCRIPTION = (
+    "Start the checks of stages pre-commit and merge on HEAD, and return. git calls this after each commit; a newer commit "
+    "takes the place of an older one."
+)
+HELP_FOREGROUND = "run them here, and wait for their end"
+HELP_STOP = "end what runs in the background in this work tree"
+HELP_EVENT = "given by git's post-rewrite hook: rebase, which starts the work that each commit of it did not, or amend"
+LOCAL_DESCRIPTION = "What the checks in the background found in the last commits, and what these were made without."
+
+_LEAST_SHORT = 7
+
+
+def short(commit: str) -> str:
+    return commit[:_LEAST_SHORT]
+
+
+def background_started(commit: str) -> str:
+    return f"gate: the checks of {short(commit)} run in the background; gate local says what they find"
+
+
+def background_not_needed(reason: str) -> str:
+    return f"gate: nothing was started: {reason}"
+
+
+def background_not_started(cause: str) -> str:
+    return f"the commit is made, but its checks could not be started in the background: {cause}"
+
+
+def background_superseded(commit: str) -> str:
+    return f"gate: {short(commit)} is not worked on any more, because another commit is wanted, or none"
+
+
+def background_is_done_by_another(commit: str) -> str:
+    return f"gate: nothing was done: {short(commit)} is worked on already, or a newer commit is; see gate local"
+
+
+def background_stopped(commit: str) -> str:
+    return f"gate: the work on {short(commit)} has ended; gate background starts it again"
+
+
+def nothing_to_stop() -> str:
+    return "gate: nothing runs in the background in this work tree"
+
+
+def reds(answers: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Red checks with their failed tests, in one line."""
+    return "; ".join(f"{shown(name)} is red{_first_of(failed)}" for name, failed in answers)
+
+
+def _first_of(failed: Sequence[str]) -> str:
+    more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return f", {shown(failed[0])}{more}" if failed else ""
+
+
+def age(commits: int) -> str:
+    return "HEAD" if not commits else f"{commits} commit{'s' if commits > 1 else ''} ago"
+
+
+def nothing_known() -> str:
+    return "nothing is known of the last commits: gate background checks HEAD; after gate install, it does so by itself"
+
+
+def glance(found: Sequence["Seen"], now: float) -> str:
+    """What ``gate local`` prints. found: newest first. now: epoch seconds UTC."""
+    if not found:
+        return nothing_known() + "\n"
+    width = max(len(age(seen.age)) for seen in found)
+    lines = []
+    for seen in found:
+        lines.append(f"{age(seen.age):<{width}}  {short(seen.commit)}  {shown(seen.subject)}")
+        lines += [f"  {line}" for line in _work_of(seen, now)]
+    return "\n".join(lines) + "\n"
+
+
+def _work_of(seen: "Seen", now: float) -> Iterator[str]:
+    record = seen.record
+    if record is not None:
+        for name, seconds in seen.running(now):
+            yield f"{shown(name)} is running: {span(seconds)} so far"
+        for answer in record.answers:
+            yield from _not_green(answer)
+        if record.wanted:
+            yield f"{sum(answer.outcome == Outcome.GREEN for answer in record.answers)} of {len(record.wanted)} green"
+        if seen.waiting:
+            yield f"{'waiting' if seen.state == 'running' else 'not run'}: {', '.join(map(shown, seen.waiting))}"
+        yield from _how_it_ended(seen.state, record.trouble, seen.log)
+    for names, why in ((seen.note.skipped, "skipped"), (seen.note.left, "no time")):
+        if names:
+            yield f"committed without: {', '.join(map(shown, names))} ({why})"
+
+
+def _not_green(answer: "Answer") -> Iterator[str]:
+    if answer.outcome == Outcome.GREEN:
+        return
+    why = f": {shown(answer.reason)}" if answer.reason else ""
+    yield f"{shown(answer.name)} is {answer.outcome}{why}" if answer.outcome else f"{shown(answer.name)}{why}"
+    yield from (f"  failed: {shown(name)}" for name in answer.failed[:_FAILED_SHOWN])
+    if len(answer.failed) > _FAILED_SHOWN:
+        yield f"  and {len(answer.failed) - _FAILED_SHOWN} more"
+    if answer.log and Path(answer.log).exists():
+        yield f"  whole output: {shown(os.path.relpath(answer.log))}"
+
+
+def _how_it_ended(state: str, trouble: str, log: str) -> Iterator[str]:
+    whole = f" (all it said: {shown(os.path.relpath(log))})" if log else ""
+    match state:
+        case "interrupted":
+            yield f"interrupted: the work was killed{whole}; gate background starts what is missing, when this is HEAD"
+        case "superseded":
+            yield "not gone on with: a newer commit has taken its place"
+        case "stopped":
+            yield "stopped; gate background starts what is missing, when this is HEAD"
+        case "failed":
+            yield f"could not be gone on with{whole}: {trouble}"
 
 
 # --- gate cache -----------------------------------------------------------------------------------------------------------

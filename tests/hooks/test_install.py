@@ -189,7 +189,7 @@ def test_a_hook_is_served_once_its_command_is_there() -> None:
         "commit-msg",
         "pre-push",
     ]
-    assert served({"check", "background"})["post-commit"] == "background"
+    assert list(served({"check", "background"})) == ["pre-commit", "pre-merge-commit", "post-commit", "post-rewrite"]
     assert served(LOCAL_COMMANDS) == COMMANDS
 
 

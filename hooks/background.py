@@ -1,0 +1,162 @@
+"""``gate background``: starts the checks of stage merge on the commit just made, and lets git go on at once.
+
+git calls this after each commit and waits for its end; a runner of hooks, or whoever reads git's output, waits until nobody
+holds that output any more. So this file only decides whether there is anything to do and starts hooks/worker.py as a process
+of its own, which has nothing of ours but a log.
+"""
+
+import os
+import sys
+
+from hooks.desk import Desk
+from hooks.staged import ask_git
+
+# The words of the process that works, before the facts that it cannot find by itself without git's variables.
+WORK, ASKED = "--work", "asked"
+
+INSTALLED = "GATE_HOOK"
+RUNNER = "PRE_COMMIT"
+
+_PLACES = ("rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--show-toplevel", "--revs-only")
+
+# In the middle of these a commit is one of many, and the next will take its place.
+_SERIES = ("rebase-merge", "rebase-apply")
+
+# What is said about the commit alone, and what says who calls.
+_OF_THE_COMMIT = (INSTALLED, RUNNER, "GATE_SKIP")
+
+
+class Made:
+    """A commit to work on. git_dir: of the work tree where it was made. common_dir: shared by all linked work trees.
+    top: the work tree's root."""
+
+    __slots__ = ("commit", "common_dir", "git_dir", "top")
+
+    def __init__(self, git_dir: str, common_dir: str, top: str, commit: str) -> None:
+        self.git_dir = git_dir
+        self.common_dir = common_dir
+        self.top = top
+        self.commit = commit
+
+
+def run(words: list[str]) -> int:
+    """Exit code 0, but for what a commit cannot be blamed for. Raises UserError and Unavailable."""
+    if words[:1] == [WORK]:
+        from hooks.worker import work_unseen
+
+        return work_unseen(Made(*words[2:]), is_asked=words[1] == ASKED)
+    event, foreground, stop = _wished(words)
+    made, has_config = _look()
+    if stop:
+        return _stop(made)
+    reason = _reason_for_nothing(made.git_dir, event) if has_config else "HEAD has no gate.toml"
+    if foreground and not reason:
+        from hooks.worker import work
+
+        Desk(made.git_dir).want(made.commit)
+        return work(made, is_asked=True)
+    is_asked = INSTALLED not in os.environ and RUNNER not in os.environ
+    if not reason:
+        _start(made, is_asked=is_asked)
+    if is_asked:
+        from hooks import text
+
+        text.warn(text.background_not_needed(reason) if reason else text.background_started(made.commit))
+    return 0
+
+
+def _wished(words: list[str]) -> tuple[str, bool, bool]:
+    """The event of git's post-rewrite hook or "", --foreground, --stop. Raises SystemExit as argparse does."""
+    rewritten_by = os.environ.get("PRE_COMMIT_REWRITE_COMMAND", "")  # a runner tells it so
+    if not words or words == ["rebase"] or words == ["amend"]:
+        return (words or [rewritten_by])[0], False, False
+    import argparse
+
+    from hooks import text
+
+    parser = argparse.ArgumentParser(prog="gate background", description=text.BACKGROUND_DESCRIPTION)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--foreground", action="store_true", help=text.HELP_FOREGROUND)
+    how.add_argument("--stop", action="store_true", help=text.HELP_STOP)
+    parser.add_argument("event", nargs="?", choices=["rebase", "amend"], help=text.HELP_EVENT)
+    given = parser.parse_args(words)
+    return given.event or rewritten_by, given.foreground, given.stop
+
+
+def _look() -> tuple[Made, bool]:
+    """HEAD of the current work tree ("" before the first commit), and whether it has a gate.toml. Raises UserError."""
+    failed, answer = ask_git((*_PLACES, "HEAD", "HEAD:gate.toml"))[0]
+    places = os.fsdecode(answer).removesuffix("\n").split("\n")
+    if failed or len(places) < 3:
+        from ci.errors import UserError
+        from hooks import text
+
+        raise UserError(text.no_work_tree(os.getcwd()))  # noqa: PTH109 - pathlib costs more
+    git_dir, common_dir, top, *ids = places
+    return Made(git_dir, common_dir, top, ids[0] if ids else ""), len(ids) == 2
+
+
+def _reason_for_nothing(git_dir: str, event: str) -> str:
+    """Why there is nothing to do; "" when there is."""
+    if event == "amend":
+        return "the commit hook has seen the amended commit already"
+    # git calls us for the end of a rebase before it has tidied up.
+    if event != "rebase" and _is_one_of_many(git_dir):
+        return "more commits are about to be made here; the last one will be worked on"
+    return ""
+
+
+def _is_one_of_many(git_dir: str) -> bool:
+    if any(os.path.isdir(os.path.join(git_dir, name)) for name in _SERIES):  # noqa: PTH112, PTH118 - pathlib costs more
+        return True
+    try:
+        with open(os.path.join(git_dir, "sequencer", "todo"), "rb") as todo:  # noqa: PTH118, PTH123
+            return len(todo.read().splitlines()) > 1  # the commit just made is still in there
+    except OSError:
+        return False
+
+
+def _start(made: Made, *, is_asked: bool) -> None:
+    from subprocess import DEVNULL, STDOUT, Popen
+
+    desk = Desk(made.git_dir)
+    # A work tree may hold packages that are called like ours, and is the current folder: -P keeps it off sys.path.
+    program = (sys.executable, "-P", "-c", "import sys; from hooks.main import main; sys.exit(main())")
+    asked_by = ASKED if is_asked else "hook"
+    try:
+        desk.want(made.commit)
+        log = desk.open_log()
+        Popen(
+            [*program, "background", WORK, asked_by, made.git_dir, made.common_dir, made.top, made.commit],
+            cwd=made.top,
+            env=_environment(),
+            stdin=DEVNULL,
+            stdout=log,
+            stderr=STDOUT,
+            start_new_session=True,  # neither the terminal's end nor Ctrl-C in it are meant for it
+        )
+    except OSError as cause:
+        from ci.errors import Unavailable
+        from hooks import text
+
+        raise Unavailable(text.background_not_started(str(cause))) from cause
+
+
+def _environment() -> dict[str, str]:
+    # git's own settings stay, which somebody may have given in this way.
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _OF_THE_COMMIT and (not name.startswith("GIT_") or name.startswith("GIT_CONFIG"))
+    }
+
+
+def _stop(made: Made) -> int:
+    from hooks import text
+
+    desk = Desk(made.git_dir)
+    commit = desk.worked_on()
+    desk.want_nothing()
+    desk.wait_until_free()
+    text.warn(text.nothing_to_stop() if commit is None else text.background_stopped(commit))
+    return 0

@@ -1,0 +1,126 @@
+"""``gate local``: a glance at the last commits: what checks in the background found, what runs, what was left out.
+
+Reads small files and asks git once; runs nothing and alters nothing.
+"""
+
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ci.errors import UserError
+from hooks import text
+from hooks.desk import Desk
+from hooks.records import Answer, Ended, Note, Record, read_notes, read_records
+from hooks.staged import ask_git
+
+_LOOKED_BACK = 200
+_SHOWN = 10
+
+RUNNING, INTERRUPTED = "running", "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A commit of which something is known. age: commits since. state: how the work on it stands, "" when there was none."""
+
+    commit: str
+    tree: str
+    age: int
+    subject: str
+    state: str
+    record: Record | None
+    note: Note
+
+    def running(self, now: float) -> list[tuple[str, float]]:
+        """Checks that run, with the seconds since they began. now: epoch seconds UTC."""
+        if self.record is None or self.state != RUNNING:
+            return []
+        return [(name, max(0.0, now - since)) for name, since in self.record.running.items()]
+
+    @property
+    def waiting(self) -> list[str]:
+        """Checks that have not come to an end, and do not run."""
+        if self.record is None:
+            return []
+        known = {answer.name for answer in self.record.answers}
+        running = self.record.running if self.state == RUNNING else ()
+        return [name for name in self.record.wanted if name not in known and name not in running]
+
+    @property
+    def log(self) -> str:
+        """What the worker said that came to no end, or was brought to one; "" when nothing is to be read there."""
+        log = Desk(self.record.git_dir).log if self.record is not None and self.state in (INTERRUPTED, Ended.FAILED) else ""
+        return log if log and Path(log).exists() else ""
+
+
+def run(words: list[str]) -> int:
+    """Exit code 0, whatever there is to see. Raises UserError."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="gate local", description=text.LOCAL_DESCRIPTION)
+    parser.add_argument("--json", action="store_true", help=text.HELP_JSON)
+    as_json = parser.parse_args(words).json
+    (failed, answer), (_, log) = ask_git(
+        ("rev-parse", "--path-format=absolute", "--git-common-dir"),
+        ("log", f"--max-count={_LOOKED_BACK}", "-z", "--format=%H %T %s"),
+    )
+    if failed:
+        raise UserError(text.no_work_tree(str(Path.cwd())))
+    found = look(Path(os.fsdecode(answer.removesuffix(b"\n"))), log)
+    sys.stdout.write(_as_json(found) if as_json else text.glance(found, time.time()))
+    return 0
+
+
+def look(common_dir: Path, log: bytes) -> list[Seen]:
+    """The newest commits of which something is known. log: commits as ``id tree subject``, newest first, NUL in between."""
+    records, notes = read_records(common_dir), read_notes(common_dir)
+    found: list[Seen] = []
+    for age, line in enumerate(log.split(b"\0")):
+        commit, tree, subject = (*line.decode(errors="replace").split(" ", 2), "", "")[:3]
+        record, note = records.get(commit), notes.get(tree, Note())
+        if (record is not None or note != Note()) and len(found) < _SHOWN:
+            found.append(Seen(commit, tree, age, subject, _state(record), record, note))
+    return found
+
+
+def _state(record: Record | None) -> str:
+    if record is None:
+        return ""
+    if record.ended is not None:
+        return record.ended
+    return RUNNING if Desk(record.git_dir).worked_on() == record.commit else INTERRUPTED
+
+
+def _as_json(found: list[Seen]) -> str:
+    import json
+
+    now = time.time()
+    commits = [
+        {
+            "commit": seen.commit,
+            "tree": seen.tree,
+            "age": seen.age,
+            "subject": seen.subject,
+            "state": seen.state or None,
+            "started_at": seen.record.started_at if seen.record else None,
+            "ended_at": seen.record.ended_at if seen.record else None,
+            "checks": [_facts(answer) for answer in seen.record.answers] if seen.record else [],
+            "running": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in seen.running(now)],
+            "waiting": seen.waiting,
+            "skipped": list(seen.note.skipped),
+            "left": list(seen.note.left),
+            "trouble": seen.record.trouble if seen.record else "",
+            "log": seen.log,
+        }
+        for seen in found
+    ]
+    return json.dumps({"commits": commits}, indent=2) + "\n"
+
+
+def _facts(answer: Answer) -> dict[str, Any]:
+    """The answer as ``gate check --json`` would tell it."""
+    facts = asdict(answer)
+    return {"name": facts.pop("name"), "outcome": facts.pop("outcome"), "cached": facts.pop("is_cached"), **facts}
