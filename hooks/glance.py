@@ -8,11 +8,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ci.errors import UserError
 from hooks import text
 from hooks.desk import Desk
-from hooks.records import Ended, Note, Record, read_notes, read_records
+from hooks.records import Answer, Ended, Note, Record, read_notes, read_records
 from hooks.staged import ask_git
 
 _LOOKED_BACK = 200
@@ -106,7 +107,7 @@ def _as_json(found: list[Seen]) -> str:
             "state": seen.state or None,
             "started_at": seen.record.started_at if seen.record else None,
             "ended_at": seen.record.ended_at if seen.record else None,
-            "checks": [asdict(answer) for answer in seen.record.answers] if seen.record else [],
+            "checks": [_facts(answer) for answer in seen.record.answers] if seen.record else [],
             "running": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in seen.running(now)],
             "waiting": seen.waiting,
             "skipped": list(seen.note.skipped),
@@ -117,3 +118,9 @@ def _as_json(found: list[Seen]) -> str:
         for seen in found
     ]
     return json.dumps({"commits": commits}, indent=2) + "\n"
+
+
+def _facts(answer: Answer) -> dict[str, Any]:
+    """The answer as ``gate check --json`` would tell it."""
+    facts = asdict(answer)
+    return {"name": facts.pop("name"), "outcome": facts.pop("outcome"), "cached": facts.pop("is_cached"), **facts}
