@@ -61,7 +61,7 @@ class Desk:
         """The commit that a living worker is busy with, "" while it is about to say; None: there is none."""
         try:
             lock = os.open(self._lock, os.O_RDONLY)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

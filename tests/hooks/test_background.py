@@ -19,6 +19,7 @@ from fakes.repositories import Repository, git_env
 from fakes.stand import wait_for
 from hooks.desk import Desk
 from hooks.records import KEPT, Answer, Note, Record, keep_note, keep_record, read_notes, read_records, unsettled
+from hooks.session import cores
 
 GATE = Path(sys.executable).with_name("gate")
 PATIENCE_S = 60
@@ -157,14 +158,24 @@ def test_nobody_who_reads_what_git_says_waits_either(waiting: Clone) -> None:
     assert waiting.state() == "running"
 
 
-def test_the_work_stays_out_of_the_way(clone: Clone) -> None:
-    clone.rule(f"""
-        [[check]]
-        name = "tells"
-        command = 'echo $(nice) $(env | grep -c -e ^GATE_HOOK= -e ^GIT_INDEX_FILE=) > {clone.began.path}'
-    """)
+def test_the_work_stays_out_of_the_way(waiting: Clone) -> None:
+    waiting.commit(None, GATE_SKIP="unit", GIT_EDITOR="true")
+    check = int(waiting.began.hear())
+    worker = worker_of(check)
+    assert os.getpriority(os.PRIO_PROCESS, check) == 19
+    assert os.getsid(worker) == worker
+    environment = Path(f"/proc/{worker}/environ").read_text().split("\0")
+    names = {entry.partition("=")[0] for entry in environment}
+    assert names.isdisjoint({"GATE_HOOK", "GATE_SKIP", "GIT_EDITOR", "GIT_INDEX_FILE"})
+    assert {"PATH", "GIT_CONFIG_GLOBAL"} <= names
+
+
+def test_one_core_is_left_to_its_owner(clone: Clone) -> None:
+    names = [f"c{number}" for number in range(cores() + 1)]
+    clone.rule("".join(f'[[check]]\nname = "{name}"\ncommand = "read word < {clone.go.path}"\n' for name in names))
     clone.commit()
-    assert clone.began.hear() == "19 0"
+    wait_for(lambda: clone.local() and clone.local()[0]["running"], within_s=PATIENCE_S)
+    assert len(clone.local()[0]["running"]) == max(1, cores() - 1)
 
 
 def test_what_the_gate_asks_for_is_run_on_the_whole_commit(clone: Clone) -> None:
@@ -244,6 +255,7 @@ def test_an_amended_commit_is_worked_on_instead(waiting: Clone) -> None:
     waiting.began.hear()
     assert not processes.is_alive(first)
     assert [each["age"] for each in waiting.local()] == [0]
+    assert "has seen the amended commit" in waiting.gate("background", "amend").stderr
 
 
 def test_it_can_be_stopped_and_started_by_hand(waiting: Clone) -> None:
@@ -309,6 +321,16 @@ def test_a_killed_worker_shows_as_interrupted_and_the_next_one_cleans_up(waiting
     waiting.go.say()
     waiting.wait()
     assert (waiting.state("HEAD~1"), waiting.state()) == ("interrupted", "finished")
+
+
+def test_what_a_killed_worker_left_does_not_outlive_the_next_commit(waiting: Clone) -> None:
+    """Also where that has nothing to run, and so needs no place that it would tidy up first."""
+    waiting.commit({"a.txt": "1\n"})
+    check = int(waiting.began.hear())
+    os.kill(worker_of(check), signal.SIGKILL)
+    waiting.commit({"gate.toml": "[message]\nmax_subject = 72\n"})
+    waiting.wait()
+    assert not processes.is_alive(check)
 
 
 def test_a_worker_that_is_asked_to_end_ends_its_checks(waiting: Clone) -> None:
@@ -393,6 +415,15 @@ def test_a_series_of_picks_starts_work_at_its_last(clone: Clone, command: str) -
     assert [each["age"] for each in clone.local()] == [0]
 
 
+def test_a_series_that_has_stopped_has_started_nothing(clone: Clone) -> None:
+    clone.rule(UNIT)
+    topic(clone)
+    clone.repository.commit("In the way", {"t1.txt": "other\n"}, GIT_CONFIG_PARAMETERS=f"'core.hooksPath={os.devnull}'")
+    assert clone.repository.run("cherry-pick", "main~1..topic").returncode == 1
+    assert clone.repository.git("log", "-1", "--format=%s") == "Topic 0"
+    assert Desk(str(clone.git_dir)).wanted() == ""
+
+
 # --- several work trees -------------------------------------------------------------------------------------------------
 
 
@@ -437,6 +468,22 @@ def test_the_next_commits_are_told_of_a_red_one_until_it_is_green(clone: Clone) 
     assert clone.state() == "finished"
     assert reminded(clone.commit()) == []
     assert not (clone.git_dir / "gate/said").exists()
+
+
+def test_a_red_check_is_told_while_others_still_run(clone: Clone) -> None:
+    clone.rule(f"""
+        [[check]]
+        name = "unit"
+        command = "false"
+
+        [[check]]
+        name = "late"
+        command = "read word < {clone.go.path}"
+    """)
+    clone.commit()
+    wait_for((clone.git_dir / "gate/said").exists, within_s=PATIENCE_S)
+    assert clone.state() == "running"
+    assert reminded(clone.commit()) == ["gate: HEAD: unit is red (gate local says more)"]
 
 
 def test_the_line_counts_the_commits_since(clone: Clone) -> None:
@@ -526,6 +573,14 @@ def test_a_check_that_nobody_commits_by_leaves_no_note(clone: Clone) -> None:
     clone.repository.git("add", "a.txt")
     assert clone.gate("check", GATE_SKIP="style").returncode == 0
     assert not (clone.git_dir / "gate/notes").exists()
+
+
+def test_what_is_known_can_be_cleared(clone: Clone) -> None:
+    clone.rule(UNIT)
+    clone.commit()
+    clone.wait()
+    assert clone.gate("cache", "clear").returncode == 0
+    assert clone.local() == []
 
 
 def test_a_glance_outside_of_a_repository_says_so(clone: Clone, tmp_path: Path) -> None:
