@@ -1,8 +1,8 @@
 """Work trees that checks run in while their owner goes on editing: a few per repository, warm, one run at a time in each.
 
 They lie in the account's cache folder and not inside of .git, because test runners know that name and pass over everything
-below it. A slot is held by a lock that the system lets go of when its holder dies, however it dies; whoever takes the slot
-next ends what a killed one left behind.
+below it. A slot is held by a lock that the system lets go of when its holder dies, however it dies; whoever takes a slot
+next, this or another, ends what killed ones left behind.
 """
 
 import fcntl
@@ -48,15 +48,23 @@ class Pool:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if not (self.folder / _OWNER).exists():
             (self.folder / _OWNER).write_bytes(self._owner)
+        self._end_abandoned()
         for number in range(_SLOTS):
             home = self.folder / str(number)
             with _lock(home) as is_held:
                 if is_held:
                     home.mkdir(mode=0o700, exist_ok=True)
-                    _end_leftovers(home / "runs")
                     yield home
                     return
         raise Unavailable(f"all {_SLOTS} work trees in {self.folder} are in use: end the checks that hang")
+
+    def _end_abandoned(self) -> None:
+        """End what killed ones left in any slot: nobody may ever need as many again, and the check would run on."""
+        for home in _folders(self.folder):
+            if _folders(home / "runs"):
+                with _lock(home) as is_held:
+                    if is_held:
+                        _end_leftovers(home / "runs")
 
     def clear(self) -> None:
         """Remove the work trees that nobody is using."""

@@ -1,0 +1,227 @@
+"""What hooks must never do: lose an edit, commit what was not checked, obey the name of a file.
+
+Real commits through what gate install has written: killed and interrupted at chosen moments, side by side, with file names,
+numbers of files and repositories of the unpleasant kinds.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fakes.repositories import Repository, git_env
+
+GATE = Path(sys.executable).with_name("gate")
+
+# What is committed, staged and in the work tree: the fix is for the first line, the edit that is not staged in the last.
+LINES = "first\n" + "line\n" * 8 + "last\n"
+STAGED = LINES.replace("first", "BAD")
+MENDED = STAGED.replace("BAD", "GOOD")
+EDITED = STAGED.replace("last", "EDIT")
+
+# Both checks tell when they begin, where somebody asked for that moment.
+RULES = """
+    [[check]]
+    name = "mend"
+    command = "{pause} mending && sed -i s/BAD/GOOD/ {{files}}"
+    stage = "pre-commit"
+    inputs = ["*.py"]
+    fix = true
+
+    [[check]]
+    name = "look"
+    command = "! grep BAD {{files}} || exit 0; {pause} checking && ! grep WRONG {{files}}"
+    stage = "pre-commit"
+    inputs = ["*.py"]
+"""
+
+# pause NAME: goes on at once, but where there is a FIFO of this name: there it tells its process number, and stays.
+PAUSE = """#!/bin/sh
+[ -p "${0%/*}/$1" ] || exit 0
+echo $$ > "${0%/*}/$1"
+exec sleep 1000
+"""
+
+
+class State(NamedTuple):
+    """All that can get lost. files: the whole work tree. index: as ``git ls-files --stage`` tells it."""
+
+    head: str
+    index: str
+    files: dict[str, bytes]
+    stash: str
+
+
+class Desk:
+    """A developer's repository: something staged, unstaged edits there and elsewhere, new files, a stash, our hooks."""
+
+    def __init__(self, repository: Repository, moments: Path) -> None:
+        self.repository = repository
+        self.path = repository.path
+        self.moments = moments
+
+    def state(self) -> State:
+        files = {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in self.path.rglob("*")
+            if path.is_file() and ".git" not in path.relative_to(self.path).parts
+        }
+        git = self.repository.git
+        return State(git("rev-parse", "HEAD"), git("ls-files", "--stage"), files, git("reflog", "--format=%H %gs", "stash"))
+
+    def commit(self, *words: str) -> "Commit":
+        """Begin a commit, in a process group of its own as a shell does."""
+        return Commit(self.path, *words)
+
+    def committed(self, *words: str) -> State:
+        """What there is after a commit that nobody disturbs."""
+        code, said = self.commit(*words).end()
+        assert code == 0, said
+        return self.state()
+
+    def pause_at(self, moment: str) -> "Moment":
+        return Moment(self.moments / moment)
+
+
+class Moment:
+    """A FIFO by which a process tells that it has come this far."""
+
+    def __init__(self, fifo: Path) -> None:
+        self._fifo = fifo
+        os.mkfifo(fifo)
+
+    def reached(self) -> int:
+        """Wait for it. Returns the number of the process, which goes no further. Later ones do not stop here."""
+        with self._fifo.open() as fifo:
+            pid = int(fifo.readline())
+        self._fifo.unlink()
+        return pid
+
+
+class Commit:
+    """``git commit`` under way. It is over when nothing that could still write is left of it."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._living, living = os.pipe()  # the hook has it from git, and what the hook starts has not
+        self.process = subprocess.Popen(
+            ["git", "commit", "-q", "-m", "Work", *words],
+            cwd=folder,
+            env=git_env(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(living,),
+        )
+        os.close(living)
+
+    def end(self) -> tuple[int, str]:
+        """Its exit code, and what was said."""
+        said, _ = self.process.communicate(timeout=60)
+        os.read(self._living, 1)
+        os.close(self._living)
+        return self.process.returncode, said.decode()
+
+    def hook(self) -> int:
+        """The number of the process that git waits for, which the hook has become."""
+        pid = self.process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+@pytest.fixture
+def desk(repository: Repository, tmp_path: Path) -> Desk:
+    moments = tmp_path / "moments"
+    moments.mkdir()
+    pause = moments / "pause"
+    pause.write_text(PAUSE)
+    pause.chmod(0o755)
+    rules = textwrap.dedent(RULES).format(pause=pause)
+    repository.commit("Rules", {"gate.toml": rules, "a.py": LINES, "b.py": "B\n", "sub/c.txt": "C\n", ".gitignore": "*.o\n"})
+    repository.write("b.py", "stashed\n")
+    repository.git("stash", "push", "-q", "-m", "for later")
+    subprocess.run([GATE, "install"], cwd=repository.path, env=git_env(), capture_output=True, check=True)
+    repository.write("a.py", STAGED)
+    repository.git("add", "a.py")
+    for path, content in {
+        "a.py": EDITED,
+        "b.py": "edit\n",
+        "new.txt": "new\n",
+        "ignored.o": "o",
+        "idea.py": "idea\n",
+    }.items():
+        repository.write(path, content)
+    repository.git("add", "--intent-to-add", "idea.py")
+    (repository.path / "sub/c.txt").unlink()
+    return Desk(repository, moments)
+
+
+STYLES = {"staged": (), "all": ("-a",), "path": ("--", "a.py")}
+
+
+@pytest.fixture(params=STYLES)
+def style(request: pytest.FixtureRequest) -> Sequence[str]:
+    return STYLES[request.param]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- killed -------------------------------------------------------------------------------------------------------------
+
+
+def assert_nothing_lost(desk: Desk, before: State, done: State) -> None:
+    """The commit is there as if nobody had disturbed it, or nothing is but, perhaps, the fix."""
+    now = desk.state()
+    if now.head != before.head:
+        assert now == done
+        return
+    blobs = [desk.repository.git("hash-object", "--stdin", stdin=content.encode()) for content in (STAGED, MENDED)]
+    assert now.stash == before.stash
+    assert now.index in (before.index, before.index.replace(*blobs))
+    assert now.files in (before.files, done.files)
+    assert now.index == before.index or now.files == done.files, "staged and not in the work tree: the next edit undoes it"
+
+
+def undisturbed(desk: Desk, *words: str) -> State:
+    """What a commit makes of a copy of the repository."""
+    copy = Desk(desk.repository.copy(desk.path.with_name("copy")), desk.moments)
+    return copy.committed(*words)
+
+
+def remove_locks_of(git: int, desk: Desk) -> None:
+    """What git itself leaves when it is killed with SIGKILL, and says how to remove: these locks are its own, not ours."""
+    for lock in desk.repository.git_dir.glob("*.lock"):
+        assert lock.name in ("index.lock", f"next-index-{git}.lock")
+        lock.unlink()
+
+
+@pytest.mark.parametrize("moment", ["mending", "checking"])
+@pytest.mark.parametrize("killed", ["the hook alone", "git too"])
+def test_killed_during_a_check_nothing_is_lost(desk: Desk, style: Sequence[str], moment: str, killed: str) -> None:
+    done = undisturbed(desk, *style)
+    before = desk.state()
+    reached = desk.pause_at(moment)
+    commit = desk.commit(*style)
+    check = reached.reached()
+    if killed == "git too":
+        os.killpg(commit.process.pid, signal.SIGKILL)
+    else:
+        os.kill(commit.hook(), signal.SIGKILL)
+    code, _ = commit.end()
+    assert code != 0
+    if killed == "git too":
+        remove_locks_of(commit.process.pid, desk)
+    assert_nothing_lost(desk, before, done)
+    assert desk.state().head == before.head
+    assert desk.committed(*style) == done
+    assert not is_alive(check), "the check of a killed hook has outlived the next commit"
