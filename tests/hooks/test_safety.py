@@ -5,9 +5,11 @@ numbers of files and repositories of the unpleasant kinds.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,14 +163,6 @@ def desk(repository: Repository, tmp_path: Path) -> Desk:
     return Desk(repository, moments)
 
 
-STYLES = {"staged": (), "all": ("-a",), "path": ("--", "a.py")}
-
-
-@pytest.fixture(params=STYLES)
-def style(request: pytest.FixtureRequest) -> Sequence[str]:
-    return STYLES[request.param]
-
-
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -205,8 +199,19 @@ def remove_locks_of(git: int, desk: Desk) -> None:
         lock.unlink()
 
 
-@pytest.mark.parametrize("moment", ["mending", "checking"])
-@pytest.mark.parametrize("killed", ["the hook alone", "git too"])
+# What the commit is called with decides which index git shows the hook, and which locks it holds meanwhile.
+@pytest.mark.parametrize(
+    ("style", "moment", "killed"),
+    [
+        ((), "mending", "git too"),
+        ((), "checking", "the hook alone"),
+        (("-a",), "mending", "the hook alone"),
+        (("-a",), "checking", "git too"),
+        (("--", "a.py"), "mending", "git too"),
+        (("--", "a.py"), "checking", "the hook alone"),
+        (("--", "a.py"), "checking", "git too"),
+    ],
+)
 def test_killed_during_a_check_nothing_is_lost(desk: Desk, style: Sequence[str], moment: str, killed: str) -> None:
     done = undisturbed(desk, *style)
     before = desk.state()
@@ -225,3 +230,84 @@ def test_killed_during_a_check_nothing_is_lost(desk: Desk, style: Sequence[str],
     assert desk.state().head == before.head
     assert desk.committed(*style) == done
     assert not is_alive(check), "the check of a killed hook has outlived the next commit"
+
+
+# Stands for gate in a hook: kills itself, or its process group and git with it, before its Nth effect; 0: never. An effect
+# is a change of a file below the repository, or a git command, which may make one. Writes down those that it came to.
+KILLING = """#!{python} -P
+import itertools, os, signal, sys
+nth, is_alone, told, top = {nth}, {is_alone}, {told!r}, {top!r}
+numbers = itertools.count(1)
+CHANGES = ("os.rename", "os.link", "os.remove", "os.chmod", "os.mkdir", "os.rmdir", "os.truncate")
+def watch(event, arguments):
+    if event in ("subprocess.Popen", "os.posix_spawn"):
+        effect = " ".join(map(str, arguments[1]))
+    elif event in CHANGES or (event == "open" and (arguments[2] or 0) & (os.O_CREAT | os.O_WRONLY | os.O_RDWR)):
+        effect = str(arguments[0])
+    else:
+        return
+    if not effect.startswith(("git ", top)):
+        return
+    if next(numbers) == nth:
+        os.kill(os.getpid(), signal.SIGKILL) if is_alone else os.killpg(0, signal.SIGKILL)
+    with open(told, "a") as file:
+        file.write(effect + "\\n")
+from hooks.main import main
+sys.addaudithook(watch)
+sys.exit(main())
+"""
+
+
+def let_hook_call(desk: Desk, program: Path) -> None:
+    """The hook before the commit; the others call gate as ever."""
+    hook = desk.path / ".git/hooks/pre-commit"
+    hook.write_text(hook.read_text().replace(f"gate={GATE}\n", f"gate={program}\n"))
+    assert str(program) in hook.read_text()
+
+
+@pytest.mark.parametrize("is_alone", [True, False], ids=["the hook alone", "git too"])
+def test_killed_at_any_moment_nothing_is_lost(desk: Desk, tmp_path: Path, is_alone: bool) -> None:
+    """Before and after every change of the developer's own files and index, and before some of the other effects."""
+    told, program = tmp_path / "told", tmp_path / "killing"
+    let_hook_call(desk, program)
+    words = {"python": sys.executable, "is_alone": is_alone, "told": str(told), "top": str(desk.path)}
+
+    def kill_at(nth: int) -> None:
+        told.write_text("")
+        program.write_text(KILLING.format(nth=nth, **words))
+        program.chmod(0o755)
+
+    kill_at(0)
+    kept = desk.repository.copy(tmp_path / "kept")
+    before = desk.state()
+    done = desk.committed()
+    effects = told.read_text().splitlines()
+    is_near = [effect.startswith((f"{desk.path}/", "git update-index")) and "/.git/gate" not in effect for effect in effects]
+    near = {number + after for number, is_one in enumerate(is_near, 1) if is_one for after in (0, 1)}
+    assert len(near) >= 5, effects
+    for nth in sorted(near | {*range(1 + 4 * is_alone, len(effects), 8)}):
+        shutil.rmtree(desk.path)
+        kept.copy(desk.path)
+        kill_at(nth)
+        commit = desk.commit()
+        code, _ = commit.end()
+        if code == 0:  # threads do things in another order each time, and may have done less
+            assert desk.state() == done
+            continue
+        if not is_alone:
+            remove_locks_of(commit.process.pid, desk)
+        assert_nothing_lost(desk, before, done)
+        kill_at(0)
+        assert desk.committed() == done, nth
+
+
+def test_a_fix_reaches_a_work_tree_on_another_disk_than_the_repository(desk: Desk) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        if Path(elsewhere).stat().st_dev == desk.path.stat().st_dev:
+            pytest.skip("there is one file system only")
+        shutil.move(desk.path / ".git", f"{elsewhere}/git")
+        desk.repository.write(".git", f"gitdir: {elsewhere}/git\n")
+        before = desk.state()
+        after = desk.committed()
+        assert after.files == before.files | {"a.py": EDITED.replace("BAD", "GOOD").encode()}
+        assert desk.repository.git("show", "HEAD:a.py") + "\n" == MENDED
