@@ -186,12 +186,8 @@ class Tool:
         """Variables that leave out one check of the next commit."""
         raise NotImplementedError
 
-    def publish(self, theirs: Repository, check: Check) -> None:
-        """Commit a check to a repository in the form in which others can take it from there. Raises NoSuchSettingError."""
-        raise NoSuchSettingError
-
-    def use(self, repository: Repository, theirs: Repository, version: str, check: str) -> None:
-        """Write a configuration that takes the check from there, commit it, and set the hooks up."""
+    def share(self, theirs: Repository, check: Check, repository: Repository) -> None:  # noqa: ARG002 - for tools that can
+        """Have one repository publish a check as ``v1`` and the other take it from there. Raises NoSuchSettingError."""
         raise NoSuchSettingError
 
     def environment(self, repository: Repository, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -247,13 +243,12 @@ class PreCommit(Tool):
             config["budget"] = f"{wish.budget_ms}ms"
         self._configure(repository, config, stages)
 
-    def publish(self, theirs: Repository, check: Check) -> None:
+    def share(self, theirs: Repository, check: Check, repository: Repository) -> None:
         theirs.write({".pre-commit-hooks.yaml": json.dumps([self._hook(check, Wish())])})
         theirs.commit_all("publish")
-
-    def use(self, repository: Repository, theirs: Repository, version: str, check: str) -> None:
-        taken = {"repo": str(theirs.path), "rev": version, "hooks": [{"id": check}]}
-        self._configure(repository, {"repos": [taken]}, ["pre-commit"])
+        theirs.git("tag", "v1")
+        taken = {"repo": str(theirs.path), "rev": "v1", "hooks": [{"id": check.name}]}
+        self._configure(repository, {"repos": [taken]}, [check.stage])
 
     def _configure(self, repository: Repository, config: Json, stages: Iterable[str]) -> None:
         repository.write({".pre-commit-config.yaml": json.dumps(config, indent=1)})  # JSON is YAML
@@ -316,12 +311,12 @@ class Lefthook(Tool):
                 stage["budget"] = f"{wish.budget_ms}ms"
         self._configure(repository, config)
 
-    def publish(self, theirs: Repository, check: Check) -> None:
+    def share(self, theirs: Repository, check: Check, repository: Repository) -> None:
         theirs.write({"lefthook.yml": json.dumps({check.stage: {"jobs": [self._job(check)]}})})
         theirs.commit_all("publish")
-
-    def use(self, repository: Repository, theirs: Repository, version: str, check: str) -> None:
-        self._configure(repository, {"remotes": [{"git_url": str(theirs.path), "ref": version, "configs": ["lefthook.yml"]}]})
+        theirs.git("tag", "v1")
+        taken = {"git_url": str(theirs.path), "ref": "v1", "configs": ["lefthook.yml"]}
+        self._configure(repository, {"remotes": [taken]})
 
     def _configure(self, repository: Repository, config: Json) -> None:
         repository.write({"lefthook.yml": json.dumps(config, indent=1)})

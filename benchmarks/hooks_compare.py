@@ -256,9 +256,7 @@ def own_environment(stage: Stage) -> str:
 def published(stage: Stage) -> str:
     """a check that another repository publishes, at a fixed version"""
     theirs = Repository.create(stage.log / "theirs", stage.repository.home, {})
-    stage.tool.publish(theirs, stage.check("look"))
-    theirs.git("tag", "v1")
-    stage.tool.use(stage.repository, theirs, "v1", "look")
+    stage.tool.share(theirs, stage.check("look"), stage.repository)
     stage.stage({"a.py": "STAGED\n"})
     done = stage.commit()
     return ("yes" if stage.notes("look", "end") else "no") + _refused(done)
