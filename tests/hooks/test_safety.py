@@ -87,6 +87,11 @@ class Desk:
         assert code == 0, said
         return self.state()
 
+    def rule(self, rules: str) -> None:
+        """Commit this gate.toml, and nothing else."""
+        self.repository.write("gate.toml", textwrap.dedent(rules))
+        self.repository.git("commit", "-q", "--no-verify", "-m", "Rules", "--", "gate.toml")
+
     def pause_at(self, moment: str) -> "Moment":
         return Moment(self.moments / moment)
 
@@ -261,8 +266,9 @@ sys.exit(main())
 def let_hook_call(desk: Desk, program: Path) -> None:
     """The hook before the commit; the others call gate as ever."""
     hook = desk.path / ".git/hooks/pre-commit"
-    hook.write_text(hook.read_text().replace(f"gate={GATE}\n", f"gate={program}\n"))
-    assert str(program) in hook.read_text()
+    script = hook.read_text()
+    assert f"gate={GATE}\n" in script
+    hook.write_text(script.replace(f"gate={GATE}\n", f"gate={program}\n"))
 
 
 @pytest.mark.parametrize("is_alone", [True, False], ids=["the hook alone", "git too"])
@@ -311,3 +317,65 @@ def test_a_fix_reaches_a_work_tree_on_another_disk_than_the_repository(desk: Des
         after = desk.committed()
         assert after.files == before.files | {"a.py": EDITED.replace("BAD", "GOOD").encode()}
         assert desk.repository.git("show", "HEAD:a.py") + "\n" == MENDED
+
+
+# --- interrupted --------------------------------------------------------------------------------------------------------
+
+# A shell at the terminal on standard input: runs git in its foreground, and stays until the hook has told how it ended.
+SHELL = """
+import fcntl, os, signal, subprocess, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, lambda *_: None)
+ended, *words = sys.argv[1:]
+code = subprocess.call(words, stdout=0, stderr=0)
+print(code, open(ended).read().strip())
+"""
+
+# A check with a child that has left it, and one that does not mind being asked to end.
+STUBBORN = '''
+    [[check]]
+    name = "stubborn"
+    stage = "pre-commit"
+    command = """
+    setsid sleep 1000 &
+    far=$!
+    sh -c 'trap "" TERM INT; echo $$ > {begun}; sleep 1000; sleep 1000' &
+    echo $far > {begun}
+    echo $$ > {begun}
+    wait
+    """
+'''
+
+
+@pytest.mark.parametrize("style", [(), ("-a",)], ids=["staged", "all"])
+def test_ctrl_c_ends_every_process_of_a_check_and_changes_nothing(desk: Desk, tmp_path: Path, style: Sequence[str]) -> None:
+    begun, ended, program = tmp_path / "begun", tmp_path / "ended", tmp_path / "telling"
+    os.mkfifo(begun)
+    os.mkfifo(ended)
+    program.write_text(f'#!/bin/sh\ntrap : INT\n"{GATE}" "$@"\ncode=$?\necho $code > {ended}\nexit $code\n')
+    program.chmod(0o755)
+    let_hook_call(desk, program)
+    desk.rule(STUBBORN.format(begun=begun))
+    before = desk.state()
+    keyboard, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", SHELL, str(ended), "git", "commit", "-q", "-m", "Work", *style],
+        cwd=desk.path,
+        env=git_env(TERM="dumb"),
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as shell:
+        os.close(terminal)
+        with open(os.open(begun, os.O_RDWR)) as told:  # noqa: PTH123 - open to write as well: writers come and go
+            pids = [int(told.readline()) for _ in range(3)]
+        os.write(keyboard, b"\x03")
+        said, _ = shell.communicate(timeout=60)
+    os.close(keyboard)
+    git, gate = said.split()
+    assert gate == "130"
+    assert git != "0"
+    assert [pid for pid in pids if is_alive(pid)] == []
+    assert desk.state() == before
+    assert not [*desk.repository.git_dir.glob("*.lock")]
