@@ -1,6 +1,6 @@
 """How local hook tools behave when it matters: each scenario is played on each tool, in a throw-away repository.
 
-    python benchmarks/hooks_compare.py [--only WORD] [--json]
+    python benchmarks/hooks_compare.py [--only WORD] [--json | --into docs/hooks.md]
 
 A cell says what was seen, never what a manual says. Where a tool documents no setting of the kind, its nearest form is
 written into the configuration all the same, and the cell says what came of it. Checks are real processes (`PROBE`) that
@@ -403,7 +403,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="put the table in the place of the one that the page has")
     given = parser.parse_args()
+    if given.into and given.only:
+        parser.error("--into takes the whole table: leave --only out")
     tools = {name: tool for name, tool in hook_tools.get_tools().items() if name != "lefthook binary"}
     scenarios = [scenario for scenario in SCENARIOS if given.only in scenario.__name__]
     with tempfile.TemporaryDirectory(prefix="gate-bench-", ignore_cleanup_errors=True) as folder:
@@ -411,8 +414,12 @@ def main() -> int:
     versions = {name: tool.version for name, tool in tools.items() if isinstance(tool, Tool)}
     if given.json:
         print(json.dumps({"versions": versions, "table": table}, indent=1))
+        return 0
+    markdown = as_markdown(table, list(tools), versions)
+    if given.into:
+        given.into.write_text(with_table(given.into.read_text(), markdown))
     else:
-        print(as_markdown(table, list(tools), versions))
+        print(markdown)
     return 0
 
 
@@ -457,6 +464,13 @@ def as_markdown(table: Mapping[str, Mapping[str, str]], names: Sequence[str], ve
     lines = [f"| | {' | '.join(head)} |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {row} | {' | '.join(cells.get(name, '') for name in names)} |" for row, cells in table.items()]
     return "\n".join(lines)
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with this table instead of its own, which has to be its only one."""
+    lines = page.splitlines()
+    own = [number for number, line in enumerate(lines) if line.startswith("|")]
+    return "\n".join([*lines[: own[0]], table, *lines[own[-1] + 1 :]]) + "\n"
 
 
 if __name__ == "__main__":

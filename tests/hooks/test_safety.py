@@ -332,16 +332,14 @@ code = subprocess.call(words, stdout=0, stderr=0)
 print(code, open(ended).read().strip())
 """
 
-# A check with a child that has left it, and one that does not mind being asked to end.
+# A check with children that do not mind being asked to end, one of which has left it.
 STUBBORN = '''
     [[check]]
     name = "stubborn"
     stage = "pre-commit"
     command = """
-    setsid sleep 1000 &
-    far=$!
+    setsid sh -c 'trap "" TERM INT; echo $$ > {begun}; sleep 1000; sleep 1000' &
     sh -c 'trap "" TERM INT; echo $$ > {begun}; sleep 1000; sleep 1000' &
-    echo $far > {begun}
     echo $$ > {begun}
     wait
     """
