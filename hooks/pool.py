@@ -27,10 +27,12 @@ def pools_folder() -> Path:
     folder for temporary files that belongs to nobody else. Raises Unavailable when there is neither."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path.home() raises without one
     for folder in (Path(base, "trunkgate"), Path(tempfile.gettempdir(), f"trunkgate-{os.getuid()}")):
+        if not folder.is_absolute():  # it would be another one in each folder
+            continue
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             is_ours = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
-            if is_ours and folder.is_absolute() and os.access(folder, os.W_OK):
+            if is_ours and os.access(folder, os.W_OK):
                 return folder.resolve()
     raise Unavailable("there is no folder for the work trees of checks: set XDG_CACHE_HOME to one that can be written")
 

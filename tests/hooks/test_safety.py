@@ -4,6 +4,7 @@ Real commits through what gate install has written: killed and interrupted at ch
 numbers of files and repositories of the unpleasant kinds.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -141,18 +142,26 @@ class Commit:
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
+def program(path: Path, script: str) -> Path:
+    path.write_text(script)
+    path.chmod(0o755)
+    return path
+
+
+def install(repository: Repository) -> None:
+    subprocess.run([GATE, "install"], cwd=repository.path, env=git_env(), capture_output=True, check=True)
+
+
 @pytest.fixture
 def desk(repository: Repository, tmp_path: Path) -> Desk:
     moments = tmp_path / "moments"
     moments.mkdir()
-    pause = moments / "pause"
-    pause.write_text(PAUSE)
-    pause.chmod(0o755)
+    pause = program(moments / "pause", PAUSE)
     rules = textwrap.dedent(RULES).format(pause=pause)
     repository.commit("Rules", {"gate.toml": rules, "a.py": LINES, "b.py": "B\n", "sub/c.txt": "C\n", ".gitignore": "*.o\n"})
     repository.write("b.py", "stashed\n")
     repository.git("stash", "push", "-q", "-m", "for later")
-    subprocess.run([GATE, "install"], cwd=repository.path, env=git_env(), capture_output=True, check=True)
+    install(repository)
     repository.write("a.py", STAGED)
     repository.git("add", "a.py")
     for path, content in {
@@ -274,24 +283,23 @@ def let_hook_call(desk: Desk, program: Path) -> None:
 @pytest.mark.parametrize("is_alone", [True, False], ids=["the hook alone", "git too"])
 def test_killed_at_any_moment_nothing_is_lost(desk: Desk, tmp_path: Path, is_alone: bool) -> None:
     """Before and after every change of the developer's own files and index, and before some of the other effects."""
-    told, program = tmp_path / "told", tmp_path / "killing"
-    let_hook_call(desk, program)
-    words = {"python": sys.executable, "is_alone": is_alone, "told": str(told), "top": str(desk.path)}
+    effects_told, killing = tmp_path / "told", tmp_path / "killing"
+    let_hook_call(desk, killing)
+    words = {"python": sys.executable, "is_alone": is_alone, "told": str(effects_told), "top": str(desk.path)}
 
     def kill_at(nth: int) -> None:
-        told.write_text("")
-        program.write_text(KILLING.format(nth=nth, **words))
-        program.chmod(0o755)
+        effects_told.write_text("")
+        program(killing, KILLING.format(nth=nth, **words))
 
     kill_at(0)
     kept = desk.repository.copy(tmp_path / "kept")
     before = desk.state()
     done = desk.committed()
-    effects = told.read_text().splitlines()
+    effects = effects_told.read_text().splitlines()
     is_near = [effect.startswith((f"{desk.path}/", "git update-index")) and "/.git/gate" not in effect for effect in effects]
     near = {number + after for number, is_one in enumerate(is_near, 1) if is_one for after in (0, 1)}
     assert len(near) >= 5, effects
-    for nth in sorted(near | {*range(1 + 4 * is_alone, len(effects), 8)}):
+    for nth in sorted(near | {*range(1 + 4 * is_alone, len(effects), 12)}):
         shutil.rmtree(desk.path)
         kept.copy(desk.path)
         kill_at(nth)
@@ -348,12 +356,11 @@ STUBBORN = '''
 
 @pytest.mark.parametrize("style", [(), ("-a",)], ids=["staged", "all"])
 def test_ctrl_c_ends_every_process_of_a_check_and_changes_nothing(desk: Desk, tmp_path: Path, style: Sequence[str]) -> None:
-    begun, ended, program = tmp_path / "begun", tmp_path / "ended", tmp_path / "telling"
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
     os.mkfifo(begun)
     os.mkfifo(ended)
-    program.write_text(f'#!/bin/sh\ntrap : INT\n"{GATE}" "$@"\ncode=$?\necho $code > {ended}\nexit $code\n')
-    program.chmod(0o755)
-    let_hook_call(desk, program)
+    telling = f'#!/bin/sh\ntrap : INT\n"{GATE}" "$@"\ncode=$?\necho $code > {ended}\nexit $code\n'
+    let_hook_call(desk, program(tmp_path / "telling", telling))
     desk.rule(STUBBORN.format(begun=begun))
     before = desk.state()
     keyboard, terminal = os.openpty()
@@ -366,8 +373,8 @@ def test_ctrl_c_ends_every_process_of_a_check_and_changes_nothing(desk: Desk, tm
         text=True,
     ) as shell:
         os.close(terminal)
-        with open(os.open(begun, os.O_RDWR)) as told:  # noqa: PTH123 - open to write as well: writers come and go
-            pids = [int(told.readline()) for _ in range(3)]
+        with open(os.open(begun, os.O_RDWR)) as pipe:  # noqa: PTH123 - open to write as well: writers come and go
+            pids = [int(pipe.readline()) for _ in range(3)]
         os.write(keyboard, b"\x03")
         said, _ = shell.communicate(timeout=60)
     os.close(keyboard)
@@ -377,3 +384,184 @@ def test_ctrl_c_ends_every_process_of_a_check_and_changes_nothing(desk: Desk, tm
     assert [pid for pid in pids if is_alive(pid)] == []
     assert desk.state() == before
     assert not [*desk.repository.git_dir.glob("*.lock")]
+
+
+# --- names, numbers and places of the unpleasant kinds ---------------------------------------------------------------------
+
+HOSTILE = [
+    *("new\nline.py", "-rf.py", "--fix", "quote'\".py", " blanks .py", "\udcff\udcfe.py", "*.py", "[a-z]?.py"),
+    *(":(top)x", ":!x", "{files}", "{commit}.py", "%s%n", "back\\slash", "\x1b]0;owned\x07\x1b[2J.py", "\u202egnp.py"),
+    *("é.py", "$(touch x).py", "a\tb", "#x", "!x", "~", "sub/:(glob)**", "sub/\r.py"),
+]
+
+# Its command tells the names as it got them, in a file of this name beside it.
+TELLS = '#!/bin/sh\nprintf "%s\\0" "$@" >> "$0.told"\n'
+
+
+def told(path: Path) -> list[str]:
+    """The names that a program was given, as they are called in the repository."""
+    words = os.fsdecode(path.with_name(f"{path.name}.told").read_bytes()).split("\0")[:-1]
+    return [word.removeprefix("./") for word in words]
+
+
+def test_a_hostile_name_is_only_a_name(repository: Repository, tmp_path: Path) -> None:
+    line, words = program(tmp_path / "line", TELLS), program(tmp_path / "words", TELLS)
+    rules = f"""
+        [[check]]
+        name = "mend"
+        command = "sed -i s/BAD/GOOD/ {{files}}"
+        stage = "pre-commit"
+        inputs = ["/*", "/sub/", "!/gate.toml"]
+        fix = true
+
+        [[check]]
+        name = "line"
+        command = "{line} {{files}}"
+        stage = "pre-commit"
+        inputs = ["/*", "/sub/", "!/gate.toml"]
+
+        [[check]]
+        name = "words"
+        command = ["{words}", "{{files}}"]
+        stage = "pre-commit"
+
+        [[check]]
+        name = "one"
+        command = "grep GOOD {{files}}"
+        stage = "pre-commit"
+        inputs = ["/:(top)x"]
+        needs = ["mend"]
+    """
+    repository.commit("Rules", {"gate.toml": textwrap.dedent(rules)})
+    install(repository)
+    for name in HOSTILE:
+        repository.write(name, "BAD\n")
+    repository.git("add", "-A")
+    code, said = Commit(repository.path).end()
+    assert code == 0, said
+    assert all(letter.isprintable() for letter in said.replace("\n", "")), said
+    blobs = {tuple(entry.split("\t", 1)) for entry in repository.git("ls-tree", "-r", "-z", "HEAD").split("\0")[:-1]}
+    good = repository.git("hash-object", "--stdin", stdin=b"GOOD\n")
+    assert {path for meta, path in blobs if meta.endswith(good)} == {*HOSTILE}
+    assert {(repository.path / name).read_bytes() for name in HOSTILE} == {b"GOOD\n"}
+    assert repository.git("status", "--porcelain") == ""
+    for one in (line, words):
+        assert {*told(one)} == {*HOSTILE}
+
+
+def test_hostile_names_in_json_and_in_a_red_commit_steer_nothing(repository: Repository) -> None:
+    rules = '[[check]]\nname = "red"\ncommand = "printf %s {files}; false"\nstage = "pre-commit"\n'
+    repository.commit("Rules", {"gate.toml": rules})
+    install(repository)
+    for name in HOSTILE:
+        repository.write(name, "BAD\n")
+    repository.git("add", "-A")
+    code, said = Commit(repository.path).end()
+    assert code == 1
+    assert all(letter.isprintable() for letter in said.replace("\n", "").replace("\t", "")), said
+    done = subprocess.run([GATE, "check", "--json"], cwd=repository.path, env=git_env(), capture_output=True, check=False)
+    assert json.loads(done.stdout.decode("ascii"))["checks"][0]["outcome"] == "red"
+
+
+def test_more_files_than_a_command_line_takes(repository: Repository, tmp_path: Path) -> None:
+    """Every one is told once. A check may even join those of a batch into one word, of which Linux takes 128 KiB."""
+    tells = program(tmp_path / "tells", TELLS)
+    rules = f"""
+        [[check]]
+        name = "many"
+        command = '{tells} {{files}}; set -- {{files}}; /bin/echo "$*"'
+        stage = "pre-commit"
+        inputs = ["many/"]
+    """
+    repository.commit("Rules", {"gate.toml": textwrap.dedent(rules)})
+    install(repository)
+    names = [f"many/{number:0200}" for number in range(10_000)]
+    assert sum(map(len, names)) > 2_000_000
+    blob = repository.git("hash-object", "-w", "--stdin", stdin=b"x\n")
+    repository.git("update-index", "--index-info", stdin="".join(f"100644 {blob}\t{name}\n" for name in names).encode())
+    code, said = Commit(repository.path).end()
+    assert code == 0, said[-2000:]
+    assert told(tells) == names
+
+
+def test_two_work_trees_mend_at_the_same_time_each_its_own(desk: Desk, tmp_path: Path) -> None:
+    """The check of each waits for that of the other to run, in one repository and out of one pool."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    os.mkfifo(one)
+    os.mkfifo(two)
+    commits = {}
+    for name, meeting in {"here": f"echo here > {one}; cat {two}", "there": f"cat {one}; echo there > {two}"}.items():
+        desk.repository.git("worktree", "add", "-q", str(tmp_path / name), "-b", name)
+        tree = Repository(tmp_path / name)
+        rules = f"""
+            [[check]]
+            name = "mend"
+            command = "grep GOOD a.py && exit; {meeting}; echo GOOD {name} > a.py"
+            stage = "pre-commit"
+            inputs = ["a.py"]
+            timeout = "60s"
+            fix = true
+        """
+        tree.write("gate.toml", textwrap.dedent(rules))
+        tree.write("a.py", f"BAD {name}\n")
+        tree.git("add", "-A")
+        commits[name] = Commit(tree.path)
+    ends = {name: commit.end() for name, commit in commits.items()}
+    for name, (code, said) in ends.items():
+        assert code == 0, said
+        assert desk.repository.git("show", f"{name}:a.py") == f"GOOD {name}"
+        assert (tmp_path / name / "a.py").read_text() == f"GOOD {name}\n"
+
+
+@pytest.mark.parametrize("style", [(), ("-a",)], ids=["staged", "all"])
+def test_a_red_commit_changes_nothing(desk: Desk, style: Sequence[str]) -> None:
+    desk.rule('[[check]]\nname = "red"\ncommand = "rm a.py; false"\nstage = "pre-commit"\n')
+    before = desk.state()
+    code, said = desk.commit(*style).end()
+    assert code == 1, said
+    assert desk.state() == before
+
+
+def test_a_fix_changes_the_file_that_it_is_for_and_leaves_the_stash(desk: Desk) -> None:
+    before = desk.state()
+    after = desk.committed()
+    assert after.files == before.files | {"a.py": EDITED.replace("BAD", "GOOD").encode()}
+    assert after.stash == before.stash
+
+
+def test_a_branch_without_a_commit_is_mended_too(desk: Desk) -> None:
+    desk.repository.git("switch", "-q", "--orphan", "unborn", "--discard-changes")
+    desk.repository.git("checkout", "-q", "main", "--", "gate.toml")
+    desk.repository.write("a.py", STAGED)
+    desk.repository.git("add", "a.py")
+    desk.repository.write("a.py", EDITED)
+    after = desk.committed()
+    assert desk.repository.git("show", "HEAD:a.py") + "\n" == MENDED
+    assert desk.repository.git("rev-list", "--count", "HEAD") == "1"
+    assert after.files["a.py"] == EDITED.replace("BAD", "GOOD").encode()
+
+
+def test_a_home_and_a_cache_that_cannot_be_written_are_done_without(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in their place holds for every account, also for root."""
+    nowhere = str(desk.moments / "pause")
+    monkeypatch.setenv("HOME", nowhere)
+    monkeypatch.setenv("XDG_CACHE_HOME", nowhere)
+    desk.committed()
+    assert desk.repository.git("show", "HEAD:a.py") + "\n" == MENDED
+
+
+def test_a_relative_cache_folder_is_no_place_in_the_work_tree(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    desk.committed()
+    assert not (desk.path / "cache").exists()
+
+
+def test_names_that_differ_by_case_alone_are_two_files(desk: Desk) -> None:
+    """Also where git was told that the file system thinks otherwise."""
+    desk.repository.git("config", "core.ignorecase", "true")
+    desk.rule('[[check]]\nname = "both"\ncommand = "grep lower readme && grep UPPER README"\nstage = "pre-commit"\n')
+    for name, content in (("readme", "lower\n"), ("README", "UPPER\n")):
+        blob = desk.repository.git("hash-object", "-w", "--stdin", stdin=content.encode())
+        desk.repository.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}")
+    desk.committed()
+    assert desk.repository.git("show", "HEAD:readme") == "lower"
