@@ -140,6 +140,7 @@ class Check:
 
     names_files: the staged Python files follow. Without, it runs once for the commit: when a Python file is staged, or
     whatever is staged when it looks at the whole tree. fixes: it mends files, and the tool is asked to commit that too.
+    own_environment: its ``python`` is to be one that the tool has made for it.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Check:
     fixes: bool = False
     timeout_s: int | None = None
     stage: str = "pre-commit"
+    own_environment: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,10 @@ class Tool:
     def skip(self, check: str) -> dict[str, str]:
         """Variables that leave out one check of the next commit."""
         raise NotImplementedError
+
+    def share(self, theirs: Repository, check: Check, repository: Repository) -> None:  # noqa: ARG002 - for tools that can
+        """Have one repository publish a check as ``v1`` and the other take it from there. Raises NoSuchSettingError."""
+        raise NoSuchSettingError
 
     def environment(self, repository: Repository, more: Mapping[str, str] | None = None) -> dict[str, str]:
         return environment(repository.home, (self.bin,), more)
@@ -235,6 +241,16 @@ class PreCommit(Tool):
         config: Json = {"repos": [{"repo": "local", "hooks": list(hooks)}]}
         if wish.budget_ms is not None:
             config["budget"] = f"{wish.budget_ms}ms"
+        self._configure(repository, config, stages)
+
+    def share(self, theirs: Repository, check: Check, repository: Repository) -> None:
+        theirs.write({".pre-commit-hooks.yaml": json.dumps([self._hook(check, Wish())])})
+        theirs.commit_all("publish")
+        theirs.git("tag", "v1")
+        taken = {"repo": str(theirs.path), "rev": "v1", "hooks": [{"id": check.name}]}
+        self._configure(repository, {"repos": [taken]}, [check.stage])
+
+    def _configure(self, repository: Repository, config: Json, stages: Iterable[str]) -> None:
         repository.write({".pre-commit-config.yaml": json.dumps(config, indent=1)})  # JSON is YAML
         repository.commit_all("configure hooks")
         self.must(repository, self.program, "install", *(word for stage in stages for word in ("-t", stage)))
@@ -260,6 +276,8 @@ class PreCommit(Tool):
             hook["timeout"] = check.timeout_s  # not a key of pre-commit or prek 0.5; the nearest there could be
         if wish.timings:
             hook["verbose"] = True
+        if check.own_environment:
+            hook |= {"language": "python", "entry": _line(("python", *check.command[1:]))}
         return hook
 
 
@@ -284,11 +302,23 @@ class Lefthook(Tool):
     def install(self, repository: Repository, checks: Sequence[Check], wish: Wish | None = None) -> None:
         wish = wish or Wish()
         config: Json = {}
+        if any(check.own_environment for check in checks):
+            raise NoSuchSettingError
         for check in checks:
             stage = config.setdefault(check.stage, {"parallel": True, "jobs": []} if wish.parallel else {"jobs": []})
             stage["jobs"].append(self._job(check))
             if wish.budget_ms is not None:
                 stage["budget"] = f"{wish.budget_ms}ms"
+        self._configure(repository, config)
+
+    def share(self, theirs: Repository, check: Check, repository: Repository) -> None:
+        theirs.write({"lefthook.yml": json.dumps({check.stage: {"jobs": [self._job(check)]}})})
+        theirs.commit_all("publish")
+        theirs.git("tag", "v1")
+        taken = {"git_url": str(theirs.path), "ref": "v1", "configs": ["lefthook.yml"]}
+        self._configure(repository, {"remotes": [taken]})
+
+    def _configure(self, repository: Repository, config: Json) -> None:
         repository.write({"lefthook.yml": json.dumps(config, indent=1)})
         repository.commit_all("configure hooks")
         self.must(repository, "lefthook", "install")
@@ -318,6 +348,8 @@ class Gate(Tool):
     def configure(self, repository: Repository, checks: Sequence[Check], wish: Wish) -> None:
         if any(check.stage != "pre-commit" for check in checks):
             raise NoSuchSettingError("own commands at pre-commit only")
+        if any(check.own_environment for check in checks):
+            raise NoSuchSettingError
         tables = [_table("hooks", {"budget": f"{wish.budget_ms}ms"})] if wish.budget_ms is not None else []
         tables += [_table("[check]", self._keys(check)) for check in checks]
         repository.write({"gate.toml": "\n".join(tables)})

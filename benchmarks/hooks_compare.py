@@ -1,6 +1,6 @@
 """How local hook tools behave when it matters: each scenario is played on each tool, in a throw-away repository.
 
-    python benchmarks/hooks_compare.py [--only WORD] [--json]
+    python benchmarks/hooks_compare.py [--only WORD] [--json | --into docs/hooks.md]
 
 A cell says what was seen, never what a manual says. Where a tool documents no setting of the kind, its nearest form is
 written into the configuration all the same, and the cell says what came of it. Checks are real processes (`PROBE`) that
@@ -40,7 +40,11 @@ def note(kind, text):
         file.write(text + "\\n")
 note("start", f"{time.time()} {os.getpid()}")
 note("saw", "|".join([held("a.py"), held("b.py"), held("new.py")]).replace("\\n", " "))
-if task.startswith("sleep"):
+note("named", " ".join(files))
+note("prefix", sys.prefix)
+if task == "hang" and not os.path.exists(os.path.join(log, "calm")):
+    time.sleep(60)
+elif task.startswith("sleep"):
     time.sleep(float(task[5:]))
 elif task == "mend":
     for path in files:
@@ -120,19 +124,23 @@ def untracked(stage: Stage) -> str:
 
 
 def intent_to_add(stage: Stage) -> str:
-    """a file that is only `git add -N`"""
+    """a file that is only `git add -N`: hidden from the check, kept and still marked"""
     stage.begin(stage.check("look", names_files=True))
     stage.stage({"a.py": "STAGED\n"})
     stage.repository.write({"new.py": "EDIT\n"})
     stage.repository.git("add", "-N", "new.py")
     done = stage.commit()
-    kept = stage.repository.read("new.py") == "EDIT\n"
+    kept = stage.repository.read("new.py") == "EDIT\n" and stage.repository.git("ls-tree", "HEAD", "new.py") == ""
     still = stage.repository.git("status", "--porcelain", "new.py").startswith(" A")
-    return _seen(stage, "EDIT", done, kept=kept) + ("" if still else "; no longer marked to be added")
+    named = any("new.py" in line for line in stage.notes("look", "named"))
+    seen = any("EDIT" in line for line in stage.notes("look", "saw"))
+    found = "**handed to it**" if named else "not handed to it, but there" if seen else "hidden"
+    marked = "" if still else "; **no longer marked**"
+    return f"{found}, {'kept' if kept else '**lost or committed**'}{_refused(done)}{marked}"
 
 
 def deletion(stage: Stage) -> str:
-    """a tracked file removed, not staged"""
+    """a tracked file removed, which is not staged: there for a check of the whole tree, and gone again afterwards"""
     stage.begin(stage.check("look", whole_tree=True))
     stage.stage({"a.py": "STAGED\n"})
     (stage.repository.path / "b.py").unlink()
@@ -140,7 +148,7 @@ def deletion(stage: Stage) -> str:
     saw = stage.notes("look", "saw")
     hidden = bool(saw) and "(none)" not in saw[0].split("|")[1]
     kept = stage.repository.read("b.py") is None and stage.repository.git("ls-tree", "HEAD", "b.py") != ""
-    return f"{'hidden' if hidden else '**seen**'}, {'kept' if kept else '**undone**'}{_refused(done)}"
+    return f"{'there' if hidden else '**missing**'}, {'gone again' if kept else '**deletion undone**'}{_refused(done)}"
 
 
 def fix_all_staged(stage: Stage) -> str:
@@ -159,14 +167,19 @@ def fix_same_line(stage: Stage) -> str:
     return _fix(stage, LINES.replace("first", "BAD"), LINES.replace("first", "EDIT"), LINES.replace("first", "GOOD"))
 
 
-def kill(stage: Stage) -> str:
-    """SIGKILL in the middle of a check, with unstaged edits in a staged file and in another"""
-    return _stopped(stage, signal.SIGKILL)
+def interrupt(stage: Stage) -> str:
+    """SIGINT, as by Ctrl-C, in the middle of a check, with unstaged edits in a staged file and in another"""
+    return _stopped(stage, signal.SIGINT)
 
 
 def terminate(stage: Stage) -> str:
-    """SIGTERM in the middle of a check, with the same edits"""
+    """SIGTERM, with the same edits"""
     return _stopped(stage, signal.SIGTERM)
+
+
+def kill(stage: Stage) -> str:
+    """SIGKILL, with the same edits"""
+    return _stopped(stage, signal.SIGKILL)
 
 
 def timeout(stage: Stage) -> str:
@@ -231,6 +244,24 @@ def timings(stage: Stage) -> str:
     return "when asked" if _has_timings(stage, Wish(timings=True), "two") else "no"
 
 
+def own_environment(stage: Stage) -> str:
+    """an environment of Python that the tool makes for a check"""
+    stage.begin(stage.check("look", own_environment=True))
+    stage.stage({"a.py": "STAGED\n"})
+    done = stage.commit()
+    prefix = stage.notes("look", "prefix")
+    return ("yes" if prefix and prefix[0].startswith(str(stage.repository.home)) else "no") + _refused(done)
+
+
+def published(stage: Stage) -> str:
+    """a check that another repository publishes, at a fixed version"""
+    theirs = Repository.create(stage.log / "theirs", stage.repository.home, {})
+    stage.tool.share(theirs, stage.check("look"), stage.repository)
+    stage.stage({"a.py": "STAGED\n"})
+    done = stage.commit()
+    return ("yes" if stage.notes("look", "end") else "no") + _refused(done)
+
+
 def skipping(stage: Stage) -> str:
     """one check left out of one commit by a variable"""
     stage.begin(stage.check("look"), stage.check("other"))
@@ -243,8 +274,8 @@ def skipping(stage: Stage) -> str:
 
 SCENARIOS: tuple[Scenario, ...] = (
     *(partial_staging, other_edits, untracked, intent_to_add, deletion),
-    *(fix_all_staged, fix_other_line, fix_same_line, kill, terminate),
-    *(timeout, budget, cache, parallel, stages, timings, skipping),
+    *(fix_all_staged, fix_other_line, fix_same_line, interrupt, terminate, kill),
+    *(timeout, budget, cache, parallel, stages, timings, skipping, own_environment, published),
 )
 
 
@@ -280,7 +311,8 @@ def _fix(stage: Stage, staged: str, work: str, mended: str) -> str:
 
 
 def _stopped(stage: Stage, number: signal.Signals) -> str:
-    stage.begin(stage.check("slow", "sleep4"))
+    """What becomes of unstaged edits and of the check, then and at the next commit."""
+    stage.begin(stage.check("slow", "hang"))
     stage.stage({"a.py": "STAGED\n"})
     edits = {"a.py": "STAGED\nEDIT\n", "b.py": "EDIT\n"}
     stage.repository.write(edits)
@@ -294,19 +326,47 @@ def _stopped(stage: Stage, number: signal.Signals) -> str:
         while not stage.notes("slow", "start") and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         os.killpg(process.pid, number)
-    time.sleep(0.5)
-    kept = _holds(stage, edits)
+    _wait_for_group(process.pid)
     running = [int(line.split()[1]) for line in stage.notes("slow", "start")]
-    left = [pid for pid in running if _is_alive(pid)]
-    for pid in left:
+    kept = _holds(stage, edits)
+    survived = any(map(_is_alive, running))
+    lies_in = _copies(stage)
+    (stage.log / "calm").touch()
+    (stage.repository.path / ".git/index.lock").unlink(missing_ok=True)  # git's own, when it is killed
+    done = stage.commit()
+    back = _holds(stage, edits)
+    outlived = any(map(_is_alive, running))
+    for pid in running:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    words_left = "; the check lived on" if left else ""
-    if kept:
-        return f"edits kept{words_left}"
-    stage.commit()
-    healed = _holds(stage, edits)
-    return f"**edits gone from the work tree**, {'back' if healed else 'not back'} at the next commit{words_left}"
+    found = ["edits kept" if kept else f"**edits gone from the work tree** ({lies_in})"]
+    found += [] if kept else [f"{'' if back else 'not '}back after the next commit"]
+    found += ["**edits lost by the next commit**"] if kept and not back else []
+    found += [f"the check lived on{', past the next commit' if outlived else ' until the next commit'}"] if survived else []
+    return ", ".join(found) + (f"; next commit refused ({done.code})" if done.code else "")
+
+
+def _wait_for_group(leader: int) -> None:
+    """Until a process group is gone, but not for long: who does not react to a signal may stay."""
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        try:
+            os.killpg(leader, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+
+
+def _copies(stage: Stage) -> str:
+    """Where a tool has put edits that are not in the work tree, so that a person could bring them back."""
+    places = []
+    if stage.repository.git("stash", "list"):
+        places.append("in a stash")
+    for folder, name in ((stage.repository.home, "the home folder"), (stage.repository.path / ".git", "`.git`")):
+        texts = [file for file in folder.rglob("*") if file.is_file() and file.stat().st_size < 10_000]
+        if any(b"+EDIT" in file.read_bytes() for file in texts):
+            places.append(f"in a patch in {name}")
+    return " and ".join(places) or "no copy found"
 
 
 def _holds(stage: Stage, edits: Mapping[str, str]) -> bool:
@@ -343,7 +403,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="put the table in the place of the one that the page has")
     given = parser.parse_args()
+    if given.into and given.only:
+        parser.error("--into takes the whole table: leave --only out")
     tools = {name: tool for name, tool in hook_tools.get_tools().items() if name != "lefthook binary"}
     scenarios = [scenario for scenario in SCENARIOS if given.only in scenario.__name__]
     with tempfile.TemporaryDirectory(prefix="gate-bench-", ignore_cleanup_errors=True) as folder:
@@ -351,8 +414,12 @@ def main() -> int:
     versions = {name: tool.version for name, tool in tools.items() if isinstance(tool, Tool)}
     if given.json:
         print(json.dumps({"versions": versions, "table": table}, indent=1))
+        return 0
+    markdown = as_markdown(table, list(tools), versions)
+    if given.into:
+        given.into.write_text(with_table(given.into.read_text(), markdown))
     else:
-        print(as_markdown(table, list(tools), versions))
+        print(markdown)
     return 0
 
 
@@ -397,6 +464,13 @@ def as_markdown(table: Mapping[str, Mapping[str, str]], names: Sequence[str], ve
     lines = [f"| | {' | '.join(head)} |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {row} | {' | '.join(cells.get(name, '') for name in names)} |" for row, cells in table.items()]
     return "\n".join(lines)
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with this table instead of its own, which has to be its only one."""
+    lines = page.splitlines()
+    own = [number for number, line in enumerate(lines) if line.startswith("|")]
+    return "\n".join([*lines[: own[0]], table, *lines[own[-1] + 1 :]]) + "\n"
 
 
 if __name__ == "__main__":

@@ -191,9 +191,8 @@ def _entry(record: bytes) -> Entry:
 def _list(repository: Git, commit: Sha, inputs: Sequence[str]) -> list[Entry]:
     """Everything of a commit that matches the inputs, submodules among it, in git's order."""
     prefixes = literal_prefixes(inputs)
-    out = repository.run(
-        "ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit, *(["--", *prefixes] if prefixes else [])
-    ).out
+    words = ("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit, *(["--", *prefixes] if prefixes else []))
+    out = repository.run(*words, env={"GIT_LITERAL_PATHSPECS": "1"}).out  # a file may be called ":(top)x"
     is_match = keys.matcher(tuple(inputs))
     entries = []
     for line in out.split(b"\0")[:-1]:

@@ -6,11 +6,13 @@ of them is not applied at all. The work tree comes first and the index second: w
 an unstaged edit, and nothing gone.
 """
 
+import errno
 import os
 import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +43,7 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
     applied, refused = [], []
     for fix in fixes:
         merged = _merged(staged, fix)
-        if merged is None or not _replace(Path(staged.top, fix.path), *merged):
+        if merged is None or not _replace(staged, Path(staged.top, fix.path), *merged):
             refused.append(fix)
         else:
             applied.append(fix)
@@ -110,21 +112,28 @@ def _as_file(staged: Staged, blob: str, path: str) -> bytes:
     return _git(staged, "cat-file", "--filters", f"--path={path}", blob)
 
 
-def _replace(file: Path, content: bytes, found: os.stat_result) -> bool:
-    """Write the file in one step, with its mode. False: somebody else has just written it, and it is left to them."""
-    unfinished = file.with_name(f".{file.name[:100]}.gate-{os.getpid()}")
-    try:
-        with unfinished.open("xb") as opened:
-            opened.write(content)
-        unfinished.chmod(stat.S_IMODE(found.st_mode))
-        now = file.lstat()
-        if (now.st_mtime_ns, now.st_size, now.st_ino) != (found.st_mtime_ns, found.st_size, found.st_ino):
-            unfinished.unlink()
-            return False
-        unfinished.replace(file)
-    except OSError as wrong:
-        unfinished.unlink(missing_ok=True)
-        raise Unavailable(f"{file} cannot be written: {wrong.strerror}; nothing was staged") from wrong
+def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result) -> bool:
+    """Write the file in one step, with its mode and group. False: somebody else has just written it: it is left to them."""
+    # Whoever is killed here leaves a file that git does not see. Only where git's folder is on another disk it lies beside.
+    beside = file.with_name(f".{file.name[:100]}.gate-{os.getpid()}")
+    for unfinished in (Path(staged.git_dir, beside.name), beside):
+        try:
+            with unfinished.open("wb") as opened:
+                opened.write(content)
+            with suppress(PermissionError):
+                os.chown(unfinished, -1, found.st_gid)
+            unfinished.chmod(stat.S_IMODE(found.st_mode))
+            now = file.lstat()
+            if (now.st_mtime_ns, now.st_size, now.st_ino) != (found.st_mtime_ns, found.st_size, found.st_ino):
+                unfinished.unlink()
+                return False
+            unfinished.replace(file)
+        except OSError as wrong:
+            unfinished.unlink(missing_ok=True)
+            if wrong.errno != errno.EXDEV or unfinished == beside:
+                raise Unavailable(f"{file} cannot be written: {wrong.strerror}; nothing was staged") from wrong
+        else:
+            break
     return True
 
 

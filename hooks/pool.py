@@ -1,8 +1,8 @@
 """Work trees that checks run in while their owner goes on editing: a few per repository, warm, one run at a time in each.
 
 They lie in the account's cache folder and not inside of .git, because test runners know that name and pass over everything
-below it. A slot is held by a lock that the system lets go of when its holder dies, however it dies; whoever takes the slot
-next ends what a killed one left behind.
+below it. A slot is held by a lock that the system lets go of when its holder dies, however it dies; whoever takes a slot
+next, this or another, ends what killed ones left behind.
 """
 
 import fcntl
@@ -27,10 +27,12 @@ def pools_folder() -> Path:
     folder for temporary files that belongs to nobody else. Raises Unavailable when there is neither."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path.home() raises without one
     for folder in (Path(base, "trunkgate"), Path(tempfile.gettempdir(), f"trunkgate-{os.getuid()}")):
+        if not folder.is_absolute():  # it would be another one in each folder
+            continue
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             is_ours = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
-            if is_ours and folder.is_absolute() and os.access(folder, os.W_OK):
+            if is_ours and os.access(folder, os.W_OK):
                 return folder.resolve()
     raise Unavailable("there is no folder for the work trees of checks: set XDG_CACHE_HOME to one that can be written")
 
@@ -49,22 +51,24 @@ class Pool:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if not (self.folder / _OWNER).exists():
             (self.folder / _OWNER).write_bytes(self._owner)
+        self.end_leftovers()
         homes = [self.folder / str(number) for number in range(_SLOTS)]
         for home in sorted(homes, key=lambda home: not (home / "pool" / warm / "settled").exists()):
             with _lock(home) as is_held:
                 if is_held:
                     home.mkdir(mode=0o700, exist_ok=True)
-                    _end_leftovers(home / "runs")
                     yield home
                     return
         raise Unavailable(f"all {_SLOTS} work trees in {self.folder} are in use: end the checks that hang")
 
     def end_leftovers(self) -> None:
-        """End what killed runs left behind in work trees that nobody is using."""
+        """End what killed runs left in work trees that nobody is using: nobody may ever need as many again, and the checks
+        would run on."""
         for home in _folders(self.folder):
-            with _lock(home) as is_held:
-                if is_held:
-                    _end_leftovers(home / "runs")
+            if _folders(home / "runs"):
+                with _lock(home) as is_held:
+                    if is_held:
+                        _end_leftovers(home / "runs")
 
     def clear(self) -> None:
         """Remove the work trees that nobody is using."""

@@ -43,3 +43,22 @@ def test_every_scenario_has_a_title_of_its_own() -> None:
     titles = [hooks_compare.title(scenario) for scenario in hooks_compare.SCENARIOS]
     assert len(set(titles)) == len(titles)
     assert all(title and "\n" not in title for title in titles)
+
+
+PAGE = Path(__file__).parents[2] / "docs/hooks.md"
+
+
+def test_the_page_has_the_rows_and_columns_that_the_comparison_makes() -> None:
+    """Of the rows as well: one that is new, renamed or gone asks for another run, and not for a touch by hand."""
+    names = ["pre-commit", "prek", "lefthook", "gate", "gate in prek", "gate in pre-commit"]
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[: len(hooks_compare.SCENARIOS) + 2]]
+    assert [cell.rstrip("0123456789. ") for cell in table[0][1:]] == names
+    assert [row[0] for row in table[2:]] == [hooks_compare.title(scenario) for scenario in hooks_compare.SCENARIOS]
+    assert all(len(row) == len(names) + 1 and all(row) for row in table[2:])
+    assert lines[len(table) :] == []
+
+
+def test_a_new_table_takes_the_place_of_the_old_one_and_leaves_the_words() -> None:
+    page = "# Title\n\n| | old |\n|---|---|\n| row | cell |\n\nWords.\n"
+    assert hooks_compare.with_table(page, "| | new |\n|---|---|") == "# Title\n\n| | new |\n|---|---|\n\nWords.\n"
