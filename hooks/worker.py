@@ -108,13 +108,16 @@ class _Work:
         content = read_file(self._git, Sha(self._made.commit), CONFIG_NAME)
         if content is None:
             raise UserError(text.no_config())
-        tree = Sha(self._git.run("rev-parse", "--verify", f"{self._made.commit}^{{tree}}").text)
-        return composed(self._git, tree, content, f"{CONFIG_NAME} of {text.short(self._made.commit)}")
+        return composed(self._git, self._tree(), content, f"{CONFIG_NAME} of {text.short(self._made.commit)}")
+
+    def _tree(self) -> Sha:
+        return Sha(self._git.run("rev-parse", "--verify", f"{self._made.commit}^{{tree}}").text)
 
     def _reports(self, config: Config) -> list[Report]:
         commit = Sha(self._made.commit)
         checks = select_checks(config, Wish(stage=Stage.MERGE))
-        jobs, _ = jobs_of(Inputs(self._git, commit, checks, commit=commit), Scope(commit, None), checks, None)
+        tree = self._tree()
+        jobs, _ = jobs_of(Inputs(self._git, tree, checks, commit=commit), Scope(tree, None), checks, None)
         self._tell(wanted=tuple(job.check.name for job in jobs))
         Pool(self._common_dir).end_leftovers()
         printer = text.LinePrinter(checks)

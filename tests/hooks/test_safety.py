@@ -149,7 +149,9 @@ def program(path: Path, script: str) -> Path:
 
 
 def install(repository: Repository) -> None:
-    subprocess.run([GATE, "install"], cwd=repository.path, env=git_env(), capture_output=True, check=True)
+    """The hooks that run before a commit: what runs after it would take part in what is observed here."""
+    kinds = ("--hook-type", "pre-commit", "--hook-type", "pre-merge-commit", "--hook-type", "commit-msg")
+    subprocess.run([GATE, "install", *kinds], cwd=repository.path, env=git_env(), capture_output=True, check=True)
 
 
 @pytest.fixture
