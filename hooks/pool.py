@@ -8,13 +8,11 @@ next ends what a killed one left behind.
 import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
-from ci import processes
 from ci.errors import Unavailable
 from ci.workspace import remove_tree
 
@@ -27,10 +25,12 @@ def pools_folder() -> Path:
     folder for temporary files that belongs to nobody else. Raises Unavailable when there is neither."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path.home() raises without one
     for folder in (Path(base, "trunkgate"), Path(tempfile.gettempdir(), f"trunkgate-{os.getuid()}")):
+        if not folder.is_absolute():
+            continue  # the specification of XDG_CACHE_HOME has it so: it would be another one in each current folder
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             is_ours = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
-            if is_ours and folder.is_absolute() and os.access(folder, os.W_OK):
+            if is_ours and os.access(folder, os.W_OK):
                 return folder.resolve()
     raise Unavailable("there is no folder for the work trees of checks: set XDG_CACHE_HOME to one that can be written")
 
@@ -52,8 +52,9 @@ class Pool:
             home = self.folder / str(number)
             with _lock(home) as is_held:
                 if is_held:
+                    os.utime(_lock_file(home))
                     home.mkdir(mode=0o700, exist_ok=True)
-                    _end_leftovers(home / "runs")
+                    _end_leftovers(home)
                     yield home
                     return
         raise Unavailable(f"all {_SLOTS} work trees in {self.folder} are in use: end the checks that hang")
@@ -63,7 +64,7 @@ class Pool:
         for home in _folders(self.folder):
             with _lock(home) as is_held:
                 if is_held:
-                    _end_leftovers(home / "runs")
+                    _end_leftovers(home)
                     remove_tree(home)
 
 
@@ -78,8 +79,8 @@ def prune_pools(unused_since: float) -> int:
             continue  # not ours to judge
         for home in _folders(pool):
             with _lock(home) as is_held:
-                if is_held and (is_orphan or home.with_suffix(".lock").stat().st_mtime < unused_since):
-                    _end_leftovers(home / "runs")
+                if is_held and (is_orphan or _lock_file(home).stat().st_mtime < unused_since):
+                    _end_leftovers(home)
                     remove_tree(home)
                     removed += 1
         if is_orphan and not _folders(pool):
@@ -96,20 +97,24 @@ def _folders(folder: Path) -> list[Path]:
 @contextmanager
 def _lock(home: Path) -> Iterator[bool]:
     """Whether the slot is ours, until the end of the block. Its lock file stays: one that is removed locks nobody out."""
-    with home.with_suffix(".lock").open("a") as file:
+    with _lock_file(home).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
-        os.utime(file.fileno(), (time.time(),) * 2)
         yield True
 
 
-def _end_leftovers(runs: Path) -> None:
-    """Processes and folders of runs whose owner was killed."""
-    left = _folders(runs)
-    if left:
-        processes.kill_until_gone(lambda: processes.marked(runs, below=True))
-        for folder in left:
-            remove_tree(folder)
+def _lock_file(home: Path) -> Path:
+    """Its time of change is when the slot was last used."""
+    return home.with_suffix(".lock")
+
+
+def _end_leftovers(home: Path) -> None:
+    """Processes and files of runs whose owner was killed."""
+    with suppress(FileNotFoundError):
+        if any((home / "runs").iterdir()):
+            from ci.workers.local import reap  # it has more than a hook needs, and is seldom needed
+
+            reap(home)
