@@ -44,26 +44,29 @@ def run(words: list[str]) -> int:
     parser.add_argument("--size", metavar="SIZE", help=text.HELP_CACHE_SIZE)
     parser.add_argument("--json", action="store_true", help=text.HELP_JSON)
     given = parser.parse_args(words)
+    if given.action != "prune" and (given.age or given.size):
+        raise UserError(text.only_for_prune(given.action))
     home, pool = _places()
-    results = LocalResults(home / "results.sqlite")
-    rules = (read_config("", "HEAD") or Config()).hooks
     before = measure(home, pool)
-    if given.action == "prune":
-        age_s = _duration(given.age) if given.age else rules.cache_age_s
-        tidy(home, results, time.time() - age_s, _size(given.size) if given.size else rules.cache_size_bytes)
-        prune_pools(time.time() - age_s)
-    elif given.action == "clear":
-        clear(home, results, pool)
+    with LocalResults(home / "results.sqlite") as results:
+        if given.action == "prune":
+            rules = (read_config("", "HEAD") or Config()).hooks
+            age_s = _duration(given.age) if given.age else rules.cache_age_s
+            tidy(home, results, time.time() - age_s, _size(given.size) if given.size else rules.cache_size_bytes)
+            prune_pools(time.time() - age_s)
+        elif given.action == "clear":
+            clear(home, results, pool)
     after = measure(home, pool)
-    results.close()
     sys.stdout.write(text.cache_told(given.action, str(home), str(pool.folder), before, after, as_json=given.json))
     return 0
 
 
 def measure(home: Path, pool: Pool) -> Kept:
-    """What is there now."""
+    """What is there now. With the store open, what SQLite keeps beside an open one would count as well."""
     with LocalResults(home / "results.sqlite") as results:
         count = results.count() if results.path.exists() else 0
+        if results.warning:
+            text.warn(f"gate: {results.warning}")
     logs = _files(home / "logs")
     trees = [path for path in _entries(pool.folder) if path.is_dir()]
     return Kept(

@@ -8,13 +8,11 @@ next, this or another, ends what killed ones left behind.
 import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
-from ci import processes
 from ci.errors import Unavailable
 from ci.workspace import remove_tree
 
@@ -27,8 +25,8 @@ def pools_folder() -> Path:
     folder for temporary files that belongs to nobody else. Raises Unavailable when there is neither."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path.home() raises without one
     for folder in (Path(base, "trunkgate"), Path(tempfile.gettempdir(), f"trunkgate-{os.getuid()}")):
-        if not folder.is_absolute():  # it would be another one in each folder
-            continue
+        if not folder.is_absolute():
+            continue  # the specification of XDG_CACHE_HOME has it so: it would be another one in each current folder
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             is_ours = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
@@ -56,6 +54,7 @@ class Pool:
         for home in sorted(homes, key=lambda home: not (home / "pool" / warm / "settled").exists()):
             with _lock(home) as is_held:
                 if is_held:
+                    os.utime(_lock_file(home))
                     home.mkdir(mode=0o700, exist_ok=True)
                     yield home
                     return
@@ -65,17 +64,17 @@ class Pool:
         """End what killed runs left in work trees that nobody is using: nobody may ever need as many again, and the checks
         would run on."""
         for home in _folders(self.folder):
-            if _folders(home / "runs"):
+            if _has_leftovers(home):
                 with _lock(home) as is_held:
                     if is_held:
-                        _end_leftovers(home / "runs")
+                        _end_leftovers(home)
 
     def clear(self) -> None:
         """Remove the work trees that nobody is using."""
         for home in _folders(self.folder):
             with _lock(home) as is_held:
                 if is_held:
-                    _end_leftovers(home / "runs")
+                    _end_leftovers(home)
                     remove_tree(home)
 
 
@@ -90,8 +89,8 @@ def prune_pools(unused_since: float) -> int:
             continue  # not ours to judge
         for home in _folders(pool):
             with _lock(home) as is_held:
-                if is_held and (is_orphan or home.with_suffix(".lock").stat().st_mtime < unused_since):
-                    _end_leftovers(home / "runs")
+                if is_held and (is_orphan or _lock_file(home).stat().st_mtime < unused_since):
+                    _end_leftovers(home)
                     remove_tree(home)
                     removed += 1
         if is_orphan and not _folders(pool):
@@ -108,20 +107,30 @@ def _folders(folder: Path) -> list[Path]:
 @contextmanager
 def _lock(home: Path) -> Iterator[bool]:
     """Whether the slot is ours, until the end of the block. Its lock file stays: one that is removed locks nobody out."""
-    with home.with_suffix(".lock").open("a") as file:
+    with _lock_file(home).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
-        os.utime(file.fileno(), (time.time(),) * 2)
         yield True
 
 
-def _end_leftovers(runs: Path) -> None:
-    """Processes and folders of runs whose owner was killed."""
-    left = _folders(runs)
-    if left:
-        processes.kill_until_gone(lambda: processes.marked(runs, below=True))
-        for folder in left:
-            remove_tree(folder)
+def _lock_file(home: Path) -> Path:
+    """Its time of change is when the slot was last used."""
+    return home.with_suffix(".lock")
+
+
+def _has_leftovers(home: Path) -> bool:
+    """Or somebody is running a check there."""
+    with suppress(FileNotFoundError):
+        return any((home / "runs").iterdir())
+    return False
+
+
+def _end_leftovers(home: Path) -> None:
+    """Processes and files of runs whose owner was killed."""
+    if _has_leftovers(home):
+        from ci.workers.local import reap  # it has more than a hook needs, and is seldom needed
+
+        reap(home)

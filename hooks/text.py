@@ -387,6 +387,10 @@ HELP_CACHE_AGE = "for prune: remove what is older, as in 7d; without it [hooks] 
 HELP_CACHE_SIZE = "for prune: keep no more than this of results and logs, as in 50MB; without it [hooks] cache_size"
 
 
+def only_for_prune(action: str) -> str:
+    return f"--age and --size are for gate cache prune; gate cache {action} looks at all there is"
+
+
 def cache_told(action: str, home: str, pool: str, before: "Kept", after: "Kept", *, as_json: bool) -> str:
     """What ``gate cache`` prints."""
     if as_json:
