@@ -38,6 +38,16 @@ def broken_config(where: str, problems: "Iterable[Problem]") -> str:
 # --- commit messages ----------------------------------------------------------------------------------------------------
 
 
+MESSAGE_HELP = """\
+usage: gate message FILE
+
+Judge the commit message in FILE by the rules of [message] in gate.toml, and never change it. git calls this as its
+commit-msg hook.
+
+exit codes: 0 fine, 1 a rule is broken, 2 usage or configuration
+"""
+
+
 def message_usage() -> str:
     return "usage: gate message FILE\n  git calls this as its commit-msg hook, with the file that holds the message"
 
@@ -79,6 +89,20 @@ def message_refused(subject: str, path: str, broken: Iterable[tuple[str, str]]) 
 
 
 # --- pushes -------------------------------------------------------------------------------------------------------------
+
+
+PUSH_HELP = """\
+usage: gate push [--json] [REMOTE URL] < LINES
+
+Judge a push before it is sent: no push to trunk, checks of the pushed commits as [push] checks says, warnings by [push].
+git calls this as its pre-push hook, with a line for each ref: LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID
+To submit a change: git push REMOTE HEAD:refs/for/main
+
+options
+  --json       print one JSON object instead of lines; before REMOTE
+
+exit codes: 0 the push goes on, 1 refused or red, 2 usage or configuration, 4 a check could not be run, 130 interrupted
+"""
 
 
 def push_usage() -> str:
