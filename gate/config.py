@@ -379,7 +379,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("hooks.cache_age", POSITIVE_DURATION, '"7d"', "kept results and logs older than this are removed there"),
     Key("hooks.background", FLAG, "false", "the post-commit hook runs the checks of stage merge on what was committed"),
-    Key("hooks.remind", FLAG, "false", "the next commit says in one line what they found red"),
+    Key("hooks.remind", FLAG, "false", "the next commit, and a push, say in one line what they found red"),
     Key(
         "nested.folders",
         NESTED,

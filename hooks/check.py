@@ -25,7 +25,7 @@ def run(words: list[str]) -> int:
     """Exit code: 0 green, 1 red. Raises UserError and Unavailable."""
     staged = look()
     if staged is not None and ("GATE_HOOK" in environ or "PRE_COMMIT" in environ):
-        remind(staged.git_dir)
+        sys.stderr.write(reminder(staged.git_dir))
     names = _names_alone(words)
     if staged is not None and staged.config is not None and names is not None:
         if not staged.raw and not names:
@@ -54,20 +54,21 @@ def _names_alone(words: list[str]) -> list[str] | None:
     return None if any(word.startswith("-") for word in words) else words
 
 
-def remind(git_dir: str) -> None:
-    """Say on standard error what was found red in the background, when the next commit will have it in its history."""
+def reminder(git_dir: str) -> str:
+    """A line that says what was found red in the background in the history of HEAD; or nothing."""
     try:
         with open(f"{git_dir}/{SAID}", "rb") as file:
             commit, _, found = fsdecode(file.read()).rstrip().partition(" ")
     except OSError:
-        return
+        return ""
     (is_elsewhere, _), (failed, count) = ask_git(
         ("merge-base", "--is-ancestor", commit, "HEAD"), ("rev-list", "--count", f"{commit}..HEAD")
     )
-    if not is_elsewhere and not failed:
-        ago = int(count)
-        when = f"{ago} commit{'s' if ago > 1 else ''} ago" if ago else "HEAD"
-        sys.stderr.write(f"gate: {when}: {found} (gate local says more)\n")
+    if is_elsewhere or failed:
+        return ""
+    ago = int(count)
+    when = f"{ago} commit{'s' if ago > 1 else ''} ago" if ago else "HEAD"
+    return f"gate: {when}: {found} (gate local says more)\n"
 
 
 # --- markers: staged contents that were green, shared by the linked work trees --------------------------------------------

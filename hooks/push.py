@@ -56,6 +56,10 @@ def run(words: list[str]) -> int:
     for line in refused or warned:
         text.warn(line)
     commits = [] if refused else _commits(refs)
+    reminder = _reminder(commits) if commits else ""
+    if reminder:
+        text.warn(reminder)
+        warned.append(reminder)
     code = 1 if refused else 0
     checked: list[Checked] = []
     if commits:
@@ -120,6 +124,17 @@ def _commits(refs: Iterable[Ref]) -> list[tuple[str, Sha]]:
         elif not is_free:
             commits.append((shown, Sha(os.fsdecode(commit).strip())))
     return commits
+
+
+def _reminder(commits: Iterable[tuple[str, Sha]]) -> str:
+    """What is known to be red in the history of HEAD, when HEAD is pushed. The checks of a push need not see it."""
+    (is_none, answer), *_ = ask_git(("rev-parse", "HEAD", "--absolute-git-dir"))
+    head, _, git_dir = os.fsdecode(answer).partition("\n")
+    if is_none or head not in {commit for _, commit in commits}:
+        return ""
+    from hooks.check import reminder
+
+    return reminder(git_dir.removesuffix("\n")).removesuffix("\n")
 
 
 def _commit_times(without: str, of: str) -> list[int]:

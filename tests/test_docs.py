@@ -42,10 +42,11 @@ def test_a_local_command_and_each_of_its_options_is_where_people_look(name: str)
     told = subprocess.run([gate, name, "--help"], capture_output=True, text=True, check=True).stdout
     commands_page, hooks_page = ((ROOT / f"docs/reference/{page}.md").read_text() for page in ("commands", "hooks"))
     row = next(line for line in commands_page.split("\n") if line.startswith("| `gate ") and f"`gate {name}" in line)
-    usage = next(line for line in hooks_page.split("\n") if line.startswith("`gate ") and f"`gate {name}" in line)
+    usage = [line for line in hooks_page.split("\n") if line.startswith("`gate ") and f"`gate {name}" in line]
+    assert usage
     for option in {*re.findall(r"--[a-z][a-z-]+", told)} - {"--help"}:
         assert option in row, f"gate {name} {option} in commands.md"
-        assert option in usage, f"gate {name} {option} in hooks.md"
+        assert option in "".join(usage), f"gate {name} {option} in hooks.md"
 
 
 def test_the_map_names_every_module() -> None:

@@ -516,6 +516,25 @@ def test_the_line_counts_the_commits_since(clone: Clone) -> None:
     assert len(reminded(clone.gate("check", PRE_COMMIT="1").stderr)) == 1
 
 
+def test_a_push_of_head_is_told_too_and_goes_on(clone: Clone) -> None:
+    clone.rule(UNIT)
+    clone.commit({"bad": ""})
+    clone.wait()
+    clone.repository.git("-c", f"core.hooksPath={os.devnull}", "commit", "-q", "--allow-empty", "-m", "More")
+
+    def push(ref: str) -> dict[str, Any]:
+        line = f"refs/heads/{ref} {clone.repository.head(ref)} refs/for/main {'0' * 40}\n"
+        words = (GATE, "push", "--json", "origin", "url")
+        done = subprocess.run(words, cwd=clone.path, env=git_env(), input=line, capture_output=True, text=True, check=True)
+        facts: dict[str, Any] = json.loads(done.stdout)
+        assert done.stderr.splitlines() == facts["warnings"]
+        return facts
+
+    told = "gate: 1 commit ago: unit is red (gate local says more)"
+    assert (push("HEAD")["warnings"], push("HEAD")["green"]) == ([told], True)
+    assert push("HEAD~1")["warnings"] == []  # of what is not checked out nobody asked
+
+
 def test_a_commit_without_the_red_one_in_its_history_is_not_told(clone: Clone) -> None:
     clone.rule(UNIT)
     clone.commit({"bad": ""})
