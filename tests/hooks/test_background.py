@@ -293,7 +293,8 @@ def test_foreground_has_the_exit_code_of_the_checks(clone: Clone) -> None:
     clone.rule("[hooks]\nbackground = false\n" + textwrap.dedent(UNIT))
     clone.commit({"bad": ""})
     assert clone.local() == []
-    assert clone.gate("background", "--foreground").returncode == 1
+    # 4 while the process that the hook has started is about to find that it is switched off.
+    wait_for(lambda: clone.gate("background", "--foreground").returncode == 1, within_s=PATIENCE_S)
     assert clone.state() == "finished"
 
 
