@@ -335,10 +335,10 @@ def _tell_missing(name: str, text: str) -> Iterator[str]:
         yield f"{name} has the hooks already: left alone"
         return
     if name.endswith(".toml"):
-        yield f"{name} was not written by gate init: left alone. To run the hooks from it, add:"
+        yield f"{name} is there already: left alone. To run the hooks from it, add:"
         yield from _toml_entry(missing).splitlines()
     else:
-        yield f"{name} was not written by gate init: left alone. To run the hooks from it, add below repos:"
+        yield f"{name} is there already: left alone. To run the hooks from it, add below repos:"
         yield from _repo_entry(missing).splitlines()
     yield f"then run: {_install(name, text)}"
 

@@ -674,7 +674,8 @@ def _why(failure: OSError) -> str:
 
 def _regular(status: os.stat_result) -> os.stat_result:
     if (status.st_mode & 0o170000) != 0o100000:
-        raise OSError(0, "is not a file")
+        is_folder = (status.st_mode & 0o170000) == 0o040000
+        raise OSError(0, "is a folder: name the files in it" if is_folder else "is not a file")
     return status
 
 

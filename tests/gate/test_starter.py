@@ -157,7 +157,7 @@ def test_a_file_of_somebody_else_is_never_written_to(work: Path) -> None:
     lines = init_work_repository(work)
     assert files_of(work) == before
     assert lines[0] == "gate.toml is there already: left alone. It has 1 problem: see gate config check"
-    assert lines[1].startswith(".pre-commit-config.yaml was not written by gate init: left alone.")
+    assert lines[1].startswith(".pre-commit-config.yaml is there already: left alone.")
     assert lines[-1] == (
         "then run: pre-commit install --hook-type pre-commit --hook-type commit-msg --hook-type pre-push "
         "--hook-type post-commit --hook-type post-rewrite"
@@ -192,7 +192,7 @@ def test_a_file_that_only_prek_reads_is_not_hidden_by_one_of_ours(work: Path, na
     fill(work, {name: ""})
     lines = init_work_repository(work)
     assert not (work / ".pre-commit-config.yaml").exists()
-    assert any(line.startswith(f"{name} was not written by gate init") for line in lines)
+    assert any(line.startswith(f"{name} is there already") for line in lines)
     assert any(line.startswith("then run: prek install --hook-type pre-commit ") for line in lines)
     assert lines[-3].endswith("git add gate.toml and commit")
 

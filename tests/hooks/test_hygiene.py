@@ -509,7 +509,7 @@ def test_a_pipe_and_a_folder_are_no_files(folder: Path, capsys: pytest.CaptureFi
     (folder / "sub").mkdir()
     assert run(["end-of-file", "--fix", "pipe", "sub"]) == 4
     assert run(["large-file", "pipe", "sub"]) == 4
-    assert capsys.readouterr().err == "gate: pipe: is not a file\ngate: sub: is not a file\n" * 2
+    assert capsys.readouterr().err == "gate: pipe: is not a file\ngate: sub: is a folder: name the files in it\n" * 2
 
 
 def test_a_mending_that_fails_leaves_the_file_and_tells_what_is_wrong(
