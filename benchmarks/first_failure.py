@@ -3,9 +3,9 @@
     python benchmarks/first_failure.py [--histories N] [--commits N] [--json]
 
 Each history is a repository of twelve checks, with durations and chances of failure of their own. Commits are drawn one
-after the other; at each, the checks run in the order that the last runs of each let expect to be the best (hooks/order.py, as
-shipped), until all have ended. What is measured: the time at which the first red one ends, over the second half of the
-commits that have one. The best order is that of somebody who knows the true chances: on one core by chance over
+after the other; at each, the checks run in the order that the last runs of each let expect to be the best, as
+hooks/order.py has it, until all have ended. What is measured: the time at which the first red one ends, over the second
+half of the commits that have one. The best order is that of somebody who knows the true chances: on one core by chance over
 duration, which is the best for one worker (Smith 1956); on more the best that local search finds from there. The
 clairvoyant runs what will fail first, which no order can do for all commits; it shows how much chance decides. Seeds are
 fixed: the same numbers each time.
