@@ -50,9 +50,10 @@ class Inputs:
             self._look_at([*self._edits, *map(os.fsencode, also)], checks)
 
     def matches(self, check: Check, path: str) -> bool:
-        if self._table is not None and check.name in self._rows and not check.is_whole_tree:
+        row = self._rows.get(check.name)
+        if self._table is not None and row is not None and row.inputs != Row.WHOLE:  # as of a check that looks at history
             with suppress(KeyError):
-                return bool(self._table.sets_of(os.fsencode(path)) >> self._rows[check.name].inputs & 1)
+                return bool(self._table.sets_of(os.fsencode(path)) >> row.inputs & 1)
         return matcher(check.inputs)(path)
 
     def touched(self, checks: Iterable[Check], paths: Iterable[str]) -> frozenset[CheckName]:

@@ -214,3 +214,12 @@ def test_far_from_its_base_a_new_table_is_written(clone: Clone, monkeypatch: pyt
     assert clone.long()["source"] == "green"
     assert (clone.path / ".git/gate/keys").read_bytes() != before
     assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
+
+
+def test_a_check_that_looks_at_history_may_have_inputs_of_its_own(clone: Clone) -> None:
+    history = '[[check]]\nname = "history"\ncommand = "ls {files}"\nstage = "pre-commit"\ngit = true\ninputs = ["docs/"]\n'
+    clone.stage(gate_toml=RULES + history)
+    clone.long()
+    clone.stage(src__a_py="B\n", docs__a_md="B\n")
+    assert clone.short() is None
+    assert clone.long() == {"python": "green", "source": "green", "whole": "green", "history": "green"}
