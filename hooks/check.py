@@ -139,5 +139,7 @@ def _marker(staged: Staged, names: list[str]) -> str:
     from ci.digest import digest
 
     # A commit with other words, or on another branch, has the same content when its tree and what is staged are the same.
-    facts = [VERSION, staged.head_tree or "no commit", staged.prefix, *sorted(names)]
+    # What is staged for deletion counts beside names that a runner gives, and not beside those that a person does.
+    caller = "runner" if "PRE_COMMIT" in environ else "person"
+    facts = [VERSION, staged.head_tree or "no commit", staged.prefix, *([caller, *sorted(names)] if names else [])]
     return f"{_folder(staged)}/{digest(*map(fsencode, facts), staged.raw)}"

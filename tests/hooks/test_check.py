@@ -494,6 +494,17 @@ def test_a_damaged_marker_is_no_answer(clone: Clone, content: bytes) -> None:
     assert "was green already" not in clone.check().stderr
 
 
+def test_a_marker_for_names_that_a_person_gave_is_none_for_a_runner(clone: Clone) -> None:
+    """What is staged for deletion counts for a runner alone."""
+    clone.rule(NO_TODO + '[[check]]\nname = "there"\ncommand = "test -e lib/a"\nstage = "pre-commit"\ninputs = ["lib/"]\n')
+    clone.repository.commit("Library", {"lib/a": "A\n"})
+    clone.stage({"src/a.py": "A\n"})
+    clone.repository.git("rm", "-q", "lib/a")
+    assert clone.check("src/a.py").returncode == 0
+    assert clone.check("src/a.py", env={"PRE_COMMIT": "1"}).returncode == 1
+    assert clone.check("src/a.py").returncode == 0
+
+
 def test_a_marker_holds_for_the_content_wherever_it_is_staged(clone: Clone) -> None:
     """After a commit with other words, on another branch, in another work tree, and after something else was staged."""
     clone.rule(NO_TODO)
