@@ -81,7 +81,7 @@ class Inputs:
         return tuple(self._table.records(self._rows[check.name].inputs, self._edits))
 
     def _opened(self, path: str, checks: Sequence[Check]) -> KeyTable | None:
-        """The table, when it is for exactly these checks and its base is near."""
+        """The table, when it is whole, for exactly these checks, and its base is near."""
         try:
             table = KeyTable(path)
         except (OSError, ValueError):
@@ -90,7 +90,7 @@ class Inputs:
         if table.version != VERSION or [row.definition for row in table.rows] != definitions:
             return None
         raw = self._git.diff(Sha(table.tree), self._tree)
-        if raw is None or raw.count(b"\0") > 2 * MOST_EDITS:
+        if raw is None or raw.count(b"\0") > 2 * MOST_EDITS or not table.is_intact():
             return None
         self._edits = edits_of(raw)
         self._rows = {CheckName(row.name): row for row in table.rows}

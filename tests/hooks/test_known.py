@@ -223,3 +223,16 @@ def test_a_check_that_looks_at_history_may_have_inputs_of_its_own(clone: Clone) 
     clone.stage(src__a_py="B\n", docs__a_md="B\n")
     assert clone.short() is None
     assert clone.long() == {"python": "green", "source": "green", "whole": "green", "history": "green"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+def test_a_damaged_table_is_written_anew(clone: Clone, damage: str) -> None:
+    clone.stage(src__a_py="B\n")
+    clone.long()
+    table = clone.path / ".git/gate/keys"
+    kept = table.read_bytes()
+    table.write_bytes(kept[: len(kept) // 2] + (b"\0" * (len(kept) - len(kept) // 2) if damage == "zeros" else b""))
+    clone.stage(src__a_py="C\n")
+    assert clone.short() is None
+    assert clone.long() == {"python": "green", "source": "green", "whole": "green"}
+    assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
