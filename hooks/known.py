@@ -76,7 +76,7 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
         return None
     changed = files + (staged.deleted() if is_runner or not names else []) + ([] if names else staged.submodules())
     edits = _edits(staged, table)
-    if edits is None or any(path == _CONFIG or path.endswith(b"/" + _CONFIG) for path in edits):
+    if edits is None or any(is_config(path) for path in edits):
         return None
     sets = {path: table.sets_of(os.fsencode(path)) for path in changed}
     keys: list[tuple[Row, str, list[str]]] = []
@@ -106,6 +106,11 @@ def _edits(staged: Staged, table: KeyTable) -> "Mapping[bytes, bytes | None] | N
         if failed:
             return None
     return edits_of(raw) if raw.count(b"\0") <= 2 * MOST_EDITS else None
+
+
+def is_config(path: bytes) -> bool:
+    """Whether it is a gate.toml, of whatever folder."""
+    return path == _CONFIG or path.endswith(b"/" + _CONFIG)
 
 
 def _tree(staged: Staged) -> bytes:

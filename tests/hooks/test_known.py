@@ -236,3 +236,14 @@ def test_a_damaged_table_is_written_anew(clone: Clone, damage: str) -> None:
     assert clone.short() is None
     assert clone.long() == {"python": "green", "source": "green", "whole": "green"}
     assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
+
+
+def test_words_in_gate_toml_do_not_close_the_short_way_for_good(clone: Clone) -> None:
+    clone.stage(src__a_py="B\n")
+    clone.long()
+    clone.stage(gate_toml=RULES + "# Words that alter no check.\n")
+    clone.long()
+    clone.repository.git("commit", "-qm", "Words")
+    clone.stage(src__a_py="C\n")
+    clone.long()
+    assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
