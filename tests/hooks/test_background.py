@@ -290,6 +290,14 @@ def test_a_repository_without_a_gate_toml_hears_nothing(clone: Clone) -> None:
     assert clone.gate("local").stdout.startswith("nothing is known")
 
 
+def test_a_glance_at_signed_commits_where_git_shows_signatures(clone: Clone) -> None:
+    clone.rule(UNIT)
+    clone.repository.git("config", "log.showSignature", "true")
+    signed = clone.repository.sign()
+    assert clone.gate("background", "--foreground").returncode == 0
+    assert [seen["commit"] for seen in clone.local()] == [signed]
+
+
 def test_the_first_commit_of_all(tmp_path: Path) -> None:
     clone = Clone(Repository.create(tmp_path / "new"), tmp_path)
     assert clone.gate("background").returncode == 0
