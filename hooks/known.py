@@ -74,7 +74,7 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
     files = staged.files()
     if names and (staged.prefix or sorted(names) != sorted(files)):
         return None
-    changed = files + (staged.deleted() if is_runner or not names else []) + ([] if names else staged.submodules())
+    changed = files + (staged.deleted() + staged.submodules() if is_runner or not names else [])
     edits = _edits(staged, table)
     if edits is None or any(is_config(path) for path in edits):
         return None
