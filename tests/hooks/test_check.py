@@ -494,6 +494,20 @@ def test_a_damaged_marker_is_no_answer(clone: Clone, content: bytes) -> None:
     assert "was green already" not in clone.check().stderr
 
 
+def test_inputs_that_a_partial_clone_has_yet_to_fetch(clone: Clone, tmp_path: Path) -> None:
+    clone.rule(
+        '[[check]]\nname = "both"\ncommand = "grep -q far lib/far && test -e lib"\nstage = "pre-commit"\n'
+        'inputs = ["lib/", "*.txt"]\n'
+    )
+    clone.repository.commit("Far", {"lib/far": "far\n"})
+    clone.repository.git("config", "uploadpack.allowFilter", "true")
+    clone.repository.git("clone", "-q", "--filter=blob:none", "--sparse", f"file://{clone.path}", str(tmp_path / "partial"))
+    partial = Clone(Repository(tmp_path / "partial"))
+    for content in "AB":
+        partial.stage({"x.txt": content})
+        assert partial.outcomes() == {"both": "green"}
+
+
 def test_submodules_are_not_expected_from_a_runner(clone: Clone) -> None:
     """Either way: the first answer runs the check, the second finds the table of keys."""
     clone.rule('[[check]]\nname = "both"\ncommand = "test ! -e mark"\nstage = "pre-commit"\ninputs = ["mod", "mark"]\n')
