@@ -92,7 +92,7 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
             continue
         if is_whole and is_runner:
             return None  # it would run in the work tree, and whether that agrees has to be asked
-        content = (b"tree", _tree(staged)) if is_whole else (b"inputs", table.matched(row.inputs, edits))
+        content = (b"tree", tree_of(staged)) if is_whole else (b"inputs", table.matched(row.inputs, edits))
         key = digest(KEY_VERSION, row.definition, *content)
         keys.append((row, key_for_files(key, named) if row.names_files else key, named))
     return _answered(staged, keys, idle, now)
@@ -113,7 +113,7 @@ def is_config(path: bytes) -> bool:
     return path == _CONFIG or path.endswith(b"/" + _CONFIG)
 
 
-def _tree(staged: Staged) -> bytes:
+def tree_of(staged: Staged) -> bytes:
     """The id of the staged tree. git writes trees only where it gets the lock of the index, which the commit may hold."""
     copy = f"{staged.git_dir}/gate/index.{os.getpid()}"
     try:

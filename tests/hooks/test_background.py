@@ -575,6 +575,28 @@ def test_what_a_commit_was_made_without_is_shown(clone: Clone) -> None:
     assert "committed without: slow (no time)" in clone.gate("local").stdout
 
 
+def test_a_second_try_without_skips_takes_the_note_of_the_first_away(clone: Clone) -> None:
+    """Also where no check is to be run any more, since what the check looks at is green already."""
+    clone.rule("""
+        [hooks]
+        background = false
+
+        [[check]]
+        name = "style"
+        stage = "pre-commit"
+        command = "true"
+        inputs = ["*.txt"]
+    """)
+    for name in ("a.txt", "b.md"):
+        clone.repository.write(name, "1\n")
+        clone.repository.git("add", name)
+        skips = {"GATE_SKIP": "style", "GATE_HOOK": "pre-commit"} if name == "b.md" else {}
+        assert clone.gate("check", **skips).returncode == 0
+    assert [*(clone.git_dir / "gate/notes").iterdir()] != []
+    assert "style  cached" in clone.commit()
+    assert clone.local() == []
+
+
 def test_a_check_that_nobody_commits_by_leaves_no_note(clone: Clone) -> None:
     clone.rule('[[check]]\nname = "style"\nstage = "pre-commit"\ncommand = "true"\n')
     clone.repository.write("a.txt", "1\n")
