@@ -143,8 +143,11 @@ class Workspace:
         files = tuple(os.fsdecode(entry.path) for entry in entries if entry.mode != _SUBMODULE)
         if self._keeps_inputs:
             tree = _WarmTree(self._repository, self._pool / inputs_name(request.check.inputs), self._door)
-            tree.reset_to_entries(entries, scratch)
-            return Place(tree.folder, files, scratch, ceiling=tree.folder.parent, altered=tree.altered)
+            # A partial clone has blobs to come, which only its own Git directory knows how to fetch: written below, they do.
+            with suppress(GitFailed):
+                tree.reset_to_entries(entries, scratch)
+                return Place(tree.folder, files, scratch, ceiling=tree.folder.parent, altered=tree.altered)
+            (scratch / "index").unlink(missing_ok=True)
         folder = scratch / "tree"
         folder.mkdir()
         write_files(self._repository, entries, folder, scratch)

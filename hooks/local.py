@@ -315,8 +315,8 @@ def _names_to_skip() -> list[str]:
 def _scope(git: PlainGit, staged: Staged, wish: Wish) -> Scope:
     tree = _write_tree(git, staged)
     if wish.names:
-        # Runners of hooks do not pass the names of deleted files, and a deletion can break a build like any other change.
-        also = staged.deleted() if RUNNER in os.environ else []
+        # Runners of hooks pass neither deleted files nor submodules, which can break a build like any other change.
+        also = [*staged.deleted(), *staged.submodules()] if RUNNER in os.environ else []
         return Scope(tree, _named(git, tree, staged, wish.names), tuple(also))
     # Past the commit the gate itself looks at everything; at the commit, what is staged is what is new.
     if wish.all_files or wish.stage is not Stage.PRE_COMMIT:

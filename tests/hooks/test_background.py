@@ -290,6 +290,14 @@ def test_a_repository_without_a_gate_toml_hears_nothing(clone: Clone) -> None:
     assert clone.gate("local").stdout.startswith("nothing is known")
 
 
+def test_a_glance_at_signed_commits_where_git_shows_signatures(clone: Clone) -> None:
+    clone.rule(UNIT)
+    clone.repository.git("config", "log.showSignature", "true")
+    signed = clone.repository.sign()
+    assert clone.gate("background", "--foreground").returncode == 0
+    assert [seen["commit"] for seen in clone.local()] == [signed]
+
+
 def test_the_first_commit_of_all(tmp_path: Path) -> None:
     clone = Clone(Repository.create(tmp_path / "new"), tmp_path)
     assert clone.gate("background").returncode == 0
@@ -565,6 +573,28 @@ def test_what_a_commit_was_made_without_is_shown(clone: Clone) -> None:
     assert (seen["state"], seen["skipped"], seen["left"]) == (None, ["style"], ["slow"])
     assert "committed without: style (skipped)" in clone.gate("local").stdout
     assert "committed without: slow (no time)" in clone.gate("local").stdout
+
+
+def test_a_second_try_without_skips_takes_the_note_of_the_first_away(clone: Clone) -> None:
+    """Also where no check is to be run any more, since what the check looks at is green already."""
+    clone.rule("""
+        [hooks]
+        background = false
+
+        [[check]]
+        name = "style"
+        stage = "pre-commit"
+        command = "true"
+        inputs = ["*.txt"]
+    """)
+    for name in ("a.txt", "b.md"):
+        clone.repository.write(name, "1\n")
+        clone.repository.git("add", name)
+        skips = {"GATE_SKIP": "style", "GATE_HOOK": "pre-commit"} if name == "b.md" else {}
+        assert clone.gate("check", **skips).returncode == 0
+    assert [*(clone.git_dir / "gate/notes").iterdir()] != []
+    assert "style  cached" in clone.commit()
+    assert clone.local() == []
 
 
 def test_a_check_that_nobody_commits_by_leaves_no_note(clone: Clone) -> None:
