@@ -13,7 +13,7 @@ from ci.errors import Unavailable, UserError
 from ci.model import words_of
 from gate.config import CONFIG_NAME, Config, parse
 
-OURS = ("gate-check", "gate-message", "gate-push")
+OURS = ("gate-check", "gate-message", "gate-push", "gate-background")
 CONFIGS = (".pre-commit-config.yaml", "prek.toml", ".pre-commit-config.yml")  # only prek reads the last two
 
 _MAX_READ_BYTES = 1_000_000  # of a configuration of hooks
@@ -69,7 +69,7 @@ def hooks_in(text: str) -> tuple[Hook, ...]:
         border = _NEXT_REPO.search(rest)
         own = rest[: border.start()] if border else rest
         stages = _stages(own, r"(?<!default_)\bstages") or default
-        is_ours = match[1] in OURS or re.search(r"\bgate[ -](?:check|message|push)\b", own) is not None
+        is_ours = match[1] in OURS or re.search(r"\bgate[ -](?:check|message|push|background)\b", own) is not None
         hooks.append(Hook(match[1], stages, is_ours))
     return tuple(hooks)
 

@@ -16,7 +16,7 @@ from ci.errors import Unavailable, UserError
 from gate.config import CONFIG_NAME, Config, parse
 
 HOOKS_CONFIG_NAME = ".pre-commit-config.yaml"
-HOOK_IDS = ("gate-check", "gate-message", "gate-push")
+HOOK_IDS = ("gate-check", "gate-message", "gate-push", "gate-background")
 
 _MAX_READ_BYTES = 1_000_000  # of a file that is looked into
 _NPM_PLACEHOLDER = "no test specified"  # what npm init writes, and fails
@@ -163,6 +163,14 @@ _TAIL = """\
 #max_subject = 72
 #trailers = ["Signed-off-by"]
 
+# On the developer's machine. After each commit the checks of stage merge run in the background, unless this says no;
+# a commit leaves to the gate what is not expected to end within the budget; a push asks for the checks of this stage.
+#[hooks]
+#background = false
+#budget = "10s"
+#[push]
+#checks = "merge"
+
 # Where green commits go, wave after wave. {target} stands for one of the targets.
 #[[environment]]
 #name = "production"
@@ -202,8 +210,7 @@ def _check_of(way: Found, *, is_comment: bool) -> str:
 
 # --- the hooks -----------------------------------------------------------------------------------------------------------
 
-_HOOK_TYPES = ("pre-commit", "commit-msg", "pre-push")
-_INSTALL = "pre-commit install " + " ".join(f"--hook-type {kind}" for kind in _HOOK_TYPES)
+_HOOK_TYPES = ("pre-commit", "commit-msg", "pre-push", "post-commit", "post-rewrite")
 
 # The same fields as in .pre-commit-hooks.yaml, for programs that are installed already.
 _HOOKS = {
@@ -236,6 +243,16 @@ _HOOKS = {
         require_serial: true
         verbose: true
 """,
+    "gate-background": """\
+      - id: gate-background
+        name: gate background
+        entry: gate-background
+        language: system
+        stages: [post-commit, post-rewrite]
+        always_run: true
+        pass_filenames: false
+        require_serial: true
+""",
 }
 
 
@@ -246,7 +263,8 @@ def _repo_entry(ids: Sequence[str]) -> str:
 def hooks_config() -> str:
     """A whole .pre-commit-config.yaml with our hooks. It works with pre-commit and prek alike."""
     return (
-        "# Hooks that git runs, by way of pre-commit or prek. Set up once per clone: pre-commit install (or prek install)\n"
+        "# Hooks that git runs, by way of pre-commit or prek. Set up once per clone: pre-commit install (or prek install).\n"
+        "# Whoever has neither: gate install\n"
         f"default_install_hook_types: [{', '.join(_HOOK_TYPES)}]\n"
         "repos:\n" + _repo_entry(HOOK_IDS)
     )
@@ -322,7 +340,16 @@ def _tell_missing(name: str, text: str) -> Iterator[str]:
     else:
         yield f"{name} was not written by gate init: left alone. To run the hooks from it, add below repos:"
         yield from _repo_entry(missing).splitlines()
-    yield f"then run: {_INSTALL}"
+    yield f"then run: {_install(name, text)}"
+
+
+def _install(name: str, text: str) -> str:
+    """The command that has git call the hooks of a configuration; shorter where the configuration names their types."""
+    runner = "pre-commit" if name == HOOKS_CONFIG_NAME else "prek"
+    default = re.search(r"^default_install_hook_types\s*[:=]\s*\[([^\]]*)\]", text, re.MULTILINE)
+    named = set(re.findall(r"[\w-]+", default[1])) if default else set()
+    missing = not named.issuperset(_HOOK_TYPES)
+    return " ".join([f"{runner} install", *(f"--hook-type {kind}" for kind in _HOOK_TYPES if missing)])
 
 
 def _toml_entry(ids: Sequence[str]) -> str:
@@ -334,7 +361,7 @@ def _toml_entry(ids: Sequence[str]) -> str:
             key, _, value = pair.strip().partition(": ")
             is_text = not value.startswith("[") and value not in ("true", "false")
             bare_list = value.startswith("[") and '"' not in value
-            shown = f'"{value}"' if is_text else f'["{value[1:-1]}"]' if bare_list else value
+            shown = f'"{value}"' if is_text else re.sub(r"[\w-]+", r'"\g<0>"', value) if bare_list else value
             lines.append(f"{key} = {shown}")
     return "\n".join(lines)
 
@@ -342,8 +369,10 @@ def _toml_entry(ids: Sequence[str]) -> str:
 def _next_steps(folder: Path) -> Iterator[str]:
     added = [name for name in (CONFIG_NAME, HOOKS_CONFIG_NAME) if (folder / name).exists()]
     yield f"next: read {CONFIG_NAME}, then git add {' '.join(added)} and commit"
+    yield "next, in each clone: gate install"
     if HOOKS_CONFIG_NAME in added:
-        yield f"next, in each clone: {_INSTALL} (prek takes the same words)"
+        install = _install(HOOKS_CONFIG_NAME, _read(folder / HOOKS_CONFIG_NAME) or "")
+        yield f"  or, for whoever has pre-commit: {install} (prek takes the same words)"
     yield "next, on the server: gate init REPO.git, then gate serve REPO.git"
 
 

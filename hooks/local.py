@@ -57,6 +57,13 @@ class Wish:
         """Whether the next plain ``gate check`` of the same names asks for the same."""
         return self.stage is Stage.PRE_COMMIT and not self.all_files and not self.only
 
+    def again(self) -> str:
+        """The words that make another ``gate check`` look at the same, each after a blank. A runner names what is staged."""
+        words = [f"--stage {self.stage}"] if self.stage is not Stage.PRE_COMMIT else []
+        words += ["--all-files"] if self.all_files else []
+        names = [] if RUNNER in os.environ else [*self.names]
+        return "".join(f" {word}" for word in (*words, text.file_words(names, many="FILES")) if word)
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -145,7 +152,8 @@ def select_checks(config: Config, wish: Wish) -> tuple[Check, ...]:
     of_stage = [check for check in config.checks if check.stage in stages]
     unknown = [name for name in wish.only if name not in {check.name for check in of_stage}]
     if unknown:
-        raise UserError(text.no_such_check(unknown[0], wish.stage, [check.name for check in of_stage]))
+        elsewhere = next((check.stage for check in config.checks if check.name == unknown[0]), None)
+        raise UserError(text.no_such_check(unknown[0], wish.stage, [check.name for check in of_stage], elsewhere))
     return tuple(check for check in of_stage if not wish.only or check.name in wish.only)
 
 
@@ -259,7 +267,7 @@ class _Round:
         return (
             text.not_stable(paths)
             if is_stuck
-            else text.patch_left(paths, shown, was_tried=self._wish.fix or bool(self._mended))
+            else text.patch_left(paths, shown, self._wish.again(), was_tried=self._wish.fix or bool(self._mended))
         )
 
     def _session(self, printer: text.Printer) -> Session:

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,10 @@ class Broken:
 
 def run(words: list[str]) -> int:
     """words: the path of the message, as git passes it. 0: fine, 1: a rule is broken. Raises UserError."""
-    if len(words) != 1 or words[0] in ("-h", "--help"):
+    if words in (["-h"], ["--help"]):
+        sys.stdout.write(text.MESSAGE_HELP)
+        return 0
+    if len(words) != 1:
         raise UserError(text.message_usage())
     config = read_config("", "HEAD")
     if config is None or config.message == Message():

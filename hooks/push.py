@@ -40,7 +40,10 @@ def run(words: list[str]) -> int:
     push go on. Raises UserError and Unavailable."""
     as_json = words[:1] == ["--json"]
     words = words[1:] if as_json else words
-    if words[:1] in (["-h"], ["--help"]) or (sys.stdin.isatty() and "PRE_COMMIT" not in os.environ):
+    if words[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(text.PUSH_HELP)
+        return 0
+    if sys.stdin.isatty() and "PRE_COMMIT" not in os.environ:
         raise UserError(text.push_usage())
     remote = words[0] if words else os.environ.get("PRE_COMMIT_REMOTE_NAME", "origin")
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of refs need not be UTF-8

@@ -162,9 +162,11 @@ def _answers(
                 Report(CheckName(name), None, idle=lines.LEFT, reason=text.left_to_the_gate(spent_s + ends_at_s, budget_s))
             )
         reports = []
+        by_name = {check.name: check for check in question.checks}
         for report in chain(idle, session.reports(chosen, kept)):
             if report.fixes:
-                report = replace(report, reason=text.push_would_mend([fix.path for fix in report.fixes]))
+                paths = [fix.path for fix in report.fixes]
+                report = replace(report, reason=text.would_mend_there(by_name[report.check], paths))
             printer.tell(report)
             reports.append(report)
         if session.has_run:

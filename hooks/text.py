@@ -38,6 +38,16 @@ def broken_config(where: str, problems: "Iterable[Problem]") -> str:
 # --- commit messages ----------------------------------------------------------------------------------------------------
 
 
+MESSAGE_HELP = """\
+usage: gate message FILE
+
+Judge the commit message in FILE by the rules of [message] in gate.toml, and never change it. git calls this as its
+commit-msg hook.
+
+exit codes: 0 fine, 1 a rule is broken, 2 usage or configuration
+"""
+
+
 def message_usage() -> str:
     return "usage: gate message FILE\n  git calls this as its commit-msg hook, with the file that holds the message"
 
@@ -81,6 +91,20 @@ def message_refused(subject: str, path: str, broken: Iterable[tuple[str, str]]) 
 # --- pushes -------------------------------------------------------------------------------------------------------------
 
 
+PUSH_HELP = """\
+usage: gate push [--json] [REMOTE URL] < LINES
+
+Judge a push before it is sent: no push to trunk, checks of the pushed commits as [push] checks says, warnings by [push].
+git calls this as its pre-push hook, with a line for each ref: LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID
+To submit a change: git push REMOTE HEAD:refs/for/main
+
+options
+  --json       print one JSON object instead of lines; before REMOTE
+
+exit codes: 0 the push goes on, 1 refused or red, 2 usage or configuration, 4 a check could not be run, 130 interrupted
+"""
+
+
 def push_usage() -> str:
     return (
         "usage: gate push [--json] [REMOTE URL] < LINES\n"
@@ -115,9 +139,22 @@ def push_known(commit: Sha, count: int) -> str:
     return f"{commit[:10]} was green already: {count} {'check' if count == 1 else 'checks'}"
 
 
-def push_would_mend(paths: Sequence[str]) -> str:
-    words = " ".join(map(shlex.quote, paths[:5])) if len(paths) <= 5 else "--all-files"
+def would_mend_there(check: Check, paths: Sequence[str]) -> str:
+    """Of a check of a commit. paths: from the top of the repository on."""
+    words = (
+        f"--stage {check.stage} --only {check.name}"
+        if check.stage is not Stage.PRE_COMMIT
+        else file_words(paths, many="--all-files")
+    )
     return f"it would mend {_some(paths)}: gate check --fix {words} does that in your work tree"
+
+
+def file_words(paths: Sequence[str], many: str) -> str:
+    """Paths as words of a command. many: stands for more, or others, than anybody can paste."""
+    if len(paths) > 5 or not all(path.isprintable() for path in paths):
+        return many
+    dashes = "-- " if any(path.startswith("-") for path in paths) else ""
+    return dashes + " ".join(map(shlex.quote, paths))
 
 
 def push_not_green(names: Sequence[str], commit: Sha, checks: Sequence[str]) -> list[str]:
@@ -183,7 +220,7 @@ HELP_ALL_FILES = "look at all tracked files, not only at those that are staged"
 HELP_ONLY = "only this check; may be given more than once"
 HELP_NO_CACHE = "run also what was green before with the same inputs"
 HELP_NO_BUDGET = "run all, however long it takes: [hooks] budget is passed over"
-HELP_FIX = "apply what checks with fix = true mended to the index and the work tree; at a commit this is done anyway"
+HELP_FIX = "apply what checks with fix = true mended to index and work tree; after gate install, commits do so"
 HELP_JSON = "print one JSON object instead of lines"
 HELP_FILES = "look at these files or folders of what is staged"
 
@@ -195,14 +232,17 @@ _FAILED_SHOWN = 20
 
 
 def no_work_tree(folder: str) -> str:
-    return f"{shown(folder)} is not in the work tree of a git repository, or git is missing: nothing can be staged here"
+    return f"{shown(folder)} is not in the work tree of a git repository, or git is missing: go to one, or git init"
 
 
 def no_config() -> str:
     return "no gate.toml is staged or committed here: write one with gate init, then git add gate.toml"
 
 
-def no_such_check(name: str, stage: Stage, names: Sequence[str]) -> str:
+def no_such_check(name: str, stage: Stage, names: Sequence[str], elsewhere: Stage | None) -> str:
+    """names: what the stage has. elsewhere: the stage of the check of this name; None: there is no such check."""
+    if elsewhere is not None:
+        return f"the check {shown(name)} is of stage {elsewhere}: gate check --stage {elsewhere} --only {shown(name)}"
     there = ", ".join(map(shown, names)) or "none"
     return f"gate.toml has no check {shown(name)} for stage {stage}; it has: {there}"
 
@@ -243,11 +283,12 @@ def mended(paths: Sequence[str]) -> str:
     return f"mended and staged: {_some(paths)}"
 
 
-def patch_left(paths: Sequence[str], patch: str, *, was_tried: bool) -> str:
+def patch_left(paths: Sequence[str], patch: str, options: str, *, was_tried: bool) -> str:
+    """options: of the gate check that applies it, beside --fix."""
     if was_tried:
         cure = f"stage them, or git apply --cached {shlex.quote(patch)}"
         return f"it would mend {_some(paths)}, where it meets lines that are not staged: {cure}"
-    return f"it would mend {_some(paths)}: gate check --fix does that, or git apply --index {shlex.quote(patch)}"
+    return f"it would mend {_some(paths)}: gate check --fix{options} does that, or git apply --index {shlex.quote(patch)}"
 
 
 def not_stable(paths: Sequence[str]) -> str:

@@ -122,10 +122,14 @@ class _Work:
         Pool(self._common_dir).end_leftovers()
         printer = text.LinePrinter(checks)
         reports = []
+        by_name = {check.name: check for check in checks}
         started_at = time.monotonic()
         with self._session(config, commit) as session:
             kept = session.kept(jobs)
             for report in session.reports(session.in_order(jobs, kept, 0.0)[0], kept):
+                if report.fixes:
+                    paths = [fix.path for fix in report.fixes]
+                    report = replace(report, reason=text.would_mend_there(by_name[report.check], paths))
                 reports.append(report)
                 printer.tell(report)
                 self._add(report)

@@ -1,11 +1,15 @@
 """What the documentation promises is there, and what is there is documented."""
 
 import argparse
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gate.cli import _parser
+from hooks.main import LOCAL_COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -30,6 +34,18 @@ def test_a_command_and_each_of_its_options_is_on_the_reference_page(name: str) -
 @pytest.mark.parametrize("name", sorted(commands()))
 def test_every_command_that_prints_has_json(name: str) -> None:
     assert "--json" in commands()[name].format_help()
+
+
+@pytest.mark.parametrize("name", sorted(LOCAL_COMMANDS))
+def test_a_local_command_and_each_of_its_options_is_where_people_look(name: str) -> None:
+    gate = Path(sys.executable).with_name("gate")
+    told = subprocess.run([gate, name, "--help"], capture_output=True, text=True, check=True).stdout
+    commands_page, hooks_page = ((ROOT / f"docs/reference/{page}.md").read_text() for page in ("commands", "hooks"))
+    row = next(line for line in commands_page.split("\n") if line.startswith("| `gate ") and f"`gate {name}" in line)
+    usage = next(line for line in hooks_page.split("\n") if line.startswith("`gate ") and f"`gate {name}" in line)
+    for option in {*re.findall(r"--[a-z][a-z-]+", told)} - {"--help"}:
+        assert option in row, f"gate {name} {option} in commands.md"
+        assert option in usage, f"gate {name} {option} in hooks.md"
 
 
 def test_the_map_names_every_module() -> None:

@@ -132,10 +132,10 @@ def test_a_fresh_repository_gets_both_files(work: Path) -> None:
     lines = init_work_repository(fill(work, {"pytest.ini": ""}))
     assert lines == [
         "wrote gate.toml: found pytest (from pytest.ini)",
-        "wrote .pre-commit-config.yaml: hooks gate-check, gate-message, gate-push",
+        "wrote .pre-commit-config.yaml: hooks gate-check, gate-message, gate-push, gate-background",
         "next: read gate.toml, then git add gate.toml .pre-commit-config.yaml and commit",
-        "next, in each clone: pre-commit install --hook-type pre-commit --hook-type commit-msg --hook-type pre-push "
-        "(prek takes the same words)",
+        "next, in each clone: gate install",
+        "  or, for whoever has pre-commit: pre-commit install (prek takes the same words)",
         "next, on the server: gate init REPO.git, then gate serve REPO.git",
     ]
     assert (work / "gate.toml").read_text() == starter_toml(work)
@@ -158,7 +158,10 @@ def test_a_file_of_somebody_else_is_never_written_to(work: Path) -> None:
     assert files_of(work) == before
     assert lines[0] == "gate.toml is there already: left alone. It has 1 problem: see gate config check"
     assert lines[1].startswith(".pre-commit-config.yaml was not written by gate init: left alone.")
-    assert lines[-1].startswith("then run: pre-commit install")
+    assert lines[-1] == (
+        "then run: pre-commit install --hook-type pre-commit --hook-type commit-msg --hook-type pre-push "
+        "--hook-type post-commit --hook-type post-rewrite"
+    )
     added = "\n".join(lines[2:-1])
     assert added == hooks_config().partition("repos:\n")[2].rstrip()
 
@@ -190,7 +193,8 @@ def test_a_file_that_only_prek_reads_is_not_hidden_by_one_of_ours(work: Path, na
     lines = init_work_repository(work)
     assert not (work / ".pre-commit-config.yaml").exists()
     assert any(line.startswith(f"{name} was not written by gate init") for line in lines)
-    assert "git add gate.toml and commit" in lines[-2]
+    assert any(line.startswith("then run: prek install --hook-type pre-commit ") for line in lines)
+    assert lines[-3].endswith("git add gate.toml and commit")
 
 
 def test_outside_a_work_tree_nothing_is_written(tmp_path: Path) -> None:
@@ -226,7 +230,12 @@ def test_the_lines_for_prek_toml_are_valid(work: Path) -> None:
     text = "\n".join(lines[lines.index("[[repos]]") : end])
     hooks = tomllib.loads(text)["repos"][0]["hooks"]
     assert [hook["id"] for hook in hooks] == list(HOOK_IDS)
-    assert [hook["stages"] for hook in hooks] == [["pre-commit"], ["commit-msg"], ["pre-push"]]
+    assert [hook["stages"] for hook in hooks] == [
+        ["pre-commit"],
+        ["commit-msg"],
+        ["pre-push"],
+        ["post-commit", "post-rewrite"],
+    ]
     (work / "prek.toml").write_text(text)
     done = program(work, PROGRAMS / "prek", "validate-config", "prek.toml")
     assert done.returncode == 0, done.stdout + done.stderr

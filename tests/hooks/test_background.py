@@ -178,6 +178,23 @@ def test_one_core_is_left_to_its_owner(clone: Clone) -> None:
     assert len(clone.local()[0]["running"]) == max(1, cores() - 1)
 
 
+@pytest.mark.parametrize(("name", "words"), [("a b", "'a b'"), ("-a", "-- -a")])
+def test_what_a_check_would_mend_is_said_with_the_command_that_does(clone: Clone, name: str, words: str) -> None:
+    clone.rule("""
+        [[check]]
+        name = "good"
+        stage = "pre-commit"
+        command = 'for file in {files}; do echo GOOD > "$file"; done'
+        inputs = ["/*a*", "!/gate.toml"]
+        fix = true
+    """)
+    clone.commit({name: "BAD\n"}, "--no-verify", "-m", "Work")
+    clone.wait()
+    (found,) = clone.local()[0]["checks"]
+    assert found["reason"] == f"it would mend {name}: gate check --fix {words} does that in your work tree"
+    assert clone.repository.git("show", f"HEAD:{name}") == "BAD"
+
+
 def test_what_the_gate_asks_for_is_run_on_the_whole_commit(clone: Clone) -> None:
     clone.rule("""
         [[check]]

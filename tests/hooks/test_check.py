@@ -730,6 +730,8 @@ def test_asking_for_a_check_that_is_not_there(clone: Clone) -> None:
     done = clone.check("--only", "no such")
     assert done.returncode == 2
     assert "it has: todo" in done.stderr
+    done = clone.check("--stage", "post-commit", "--only", "todo")
+    assert done.stderr == "gate: the check todo is of stage pre-commit: gate check --stage pre-commit --only todo\n"
     assert clone.check("--stage", "sometime").returncode == 2
     nothing = clone.check("--stage", "post-commit")
     assert (nothing.returncode, nothing.stdout) == (0, "no check for this stage in gate.toml\n")

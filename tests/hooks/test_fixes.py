@@ -1,10 +1,11 @@
 """What a mending check made of staged files, brought to index and work tree: by real commits through installed hooks."""
 
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,27 @@ def test_without_a_hook_files_are_mended_when_it_is_asked_for(clone: Clone) -> N
     assert (clone.read("a.txt"), clone.git("show", ":a.txt")) == ("teh\n", "teh")
     assert clone.gate("check", "--fix").returncode == 0
     assert (clone.read("a.txt"), clone.git("show", ":a.txt")) == ("the\n", "the")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--all-files",), "--all-files"),
+        (("--stage", "merge", "--only", "spelling"), "--stage merge"),
+        (("a b.txt",), "'a b.txt'"),
+        (("--", "-a.txt", "a.txt"), "-- -a.txt a.txt"),
+        (("\x1b.txt",), "FILES"),
+    ],
+)
+def test_the_command_that_is_told_of_looks_at_the_same_files(clone: Clone, words: Sequence[str], told: str) -> None:
+    for name in ("a b.txt", "-a.txt", "\x1b.txt"):
+        clone.write(name, "teh\n")
+    clone.git("add", "-A")
+    clone.git("commit", "-q", "--no-verify", "-m", "Past the hooks")
+    assert f": gate check --fix {told} does that" in clone.gate("check", *words).stdout
+    again = [*words] if told == "FILES" else shlex.split(told)
+    assert clone.gate("check", "--fix", *again).returncode == 0
+    assert clone.gate("check", *words).returncode == 0
 
 
 def test_the_patch_that_is_told_of_applies_to_index_and_work_tree(clone: Clone) -> None:

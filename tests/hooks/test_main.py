@@ -11,7 +11,7 @@ import pytest
 import hooks.main
 from ci.errors import Unavailable, UserError
 from fakes.repositories import git_env
-from hooks.main import HELP, VERSION, run_command
+from hooks.main import HELP, LOCAL_COMMANDS, VERSION, run_command
 
 GATE = Path(sys.executable).with_name("gate")
 PROJECT = Path(__file__).parents[2]
@@ -30,6 +30,13 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_help_is_a_result(word: str) -> None:
     done = gate(word)
     assert (done.returncode, done.stdout, done.stderr) == (0, HELP, "")
+
+
+@pytest.mark.parametrize("command", LOCAL_COMMANDS)
+def test_help_of_each_command_is_a_result(command: str, tmp_path: Path) -> None:
+    done = gate(command, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: gate {command} ")
 
 
 def test_no_command_at_all_is_a_mistake() -> None:
