@@ -1,5 +1,6 @@
 """gate background and gate local: real commits, real processes after them, and what is told of these."""
 
+import fcntl
 import json
 import os
 import select
@@ -721,3 +722,21 @@ def test_a_runner_does_not_wait_for_the_work(waiting: Clone, tmp_path: Path, nam
     waiting.began.hear()
     assert not processes.is_alive(first)
     assert (waiting.state(), waiting.began.is_spoken_into()) == ("running", False)
+
+
+def test_a_look_at_the_lock_is_not_taken_for_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit was worked on before, is asked for again, and gate local looks at the same moment."""
+    found = Desk(str(tmp_path))
+    found.want("c" * 40)
+    worked = found.take("c" * 40)
+    assert worked is not None
+    os.close(worked)
+    looker = os.open(tmp_path / "gate/background.lock", os.O_RDONLY)
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    monkeypatch.setattr("hooks.desk.time.sleep", lambda _: fcntl.flock(looker, fcntl.LOCK_UN))
+    again = found.take("c" * 40)
+    assert again is not None
+    monkeypatch.undo()
+    assert found.take("c" * 40) is None
+    os.close(again)
+    os.close(looker)
