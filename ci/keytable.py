@@ -30,10 +30,11 @@ KEY_VERSION = b"trunkgate key 1"  # a new way to make keys gets a new number, an
 FAN_OUT = 32
 BUCKETS = FAN_OUT * FAN_OUT
 
-_MAGIC = b"trunkgate key table 1\n"
+_MAGIC = b"trunkgate key table 2\n"
 _NUMBER = 8  # bytes of a number in the file, the lowest first; struct would have to be imported
 _DIGEST = 32
 _OFFSETS = _NUMBER * (BUCKETS + 1)
+_FRONT = len(_MAGIC) + 4 * _NUMBER  # bytes of the header and of the file, CRC-32 of the header and of what follows it
 
 
 def key_for_files(key: str, files: "Sequence[str]") -> str:
@@ -98,17 +99,18 @@ class Row:
 
 
 class Seen:
-    """Paths that the base lacks, with the sets that they are in, as bits. Belongs to one table."""
+    """Paths that the base lacks, with the sets that they are in, as bits. Belongs to one table, which owner names: bits of
+    another one are numbers of other sets."""
 
-    def __init__(self, path: str, tree: str) -> None:
+    def __init__(self, path: str, owner: bytes) -> None:
         self._path = path
-        self._tree = tree
+        self._owner = owner
         try:
             with open(path, "rb") as file:
                 kept = marshal.loads(file.read())
         except (OSError, ValueError, EOFError, TypeError):
             kept = None
-        self._known: dict[bytes, int] = kept[1] if isinstance(kept, tuple) and kept[0] == tree else {}
+        self._known: dict[bytes, int] = kept[1] if isinstance(kept, tuple) and kept[0] == owner else {}
 
     def sets_of(self, path: bytes) -> int:
         """Raises KeyError when nobody has looked."""
@@ -117,7 +119,7 @@ class Seen:
     def add(self, found: "Mapping[bytes, int]") -> None:
         """Raises OSError when it cannot be kept."""
         self._known |= found
-        _write(self._path, marshal.dumps((self._tree, self._known)))
+        _write(self._path, marshal.dumps((self._owner, self._known)))
 
 
 class KeyTable:
@@ -126,24 +128,31 @@ class KeyTable:
     _handle = -1
 
     def __init__(self, path: str) -> None:
-        """Raises OSError when there is none, and ValueError when it is none."""
+        """Raises OSError when there is none, and ValueError when it is none or was cut short. See also ``is_intact``."""
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        start = os.read(self._handle, len(_MAGIC) + _NUMBER)
-        if not start.startswith(_MAGIC):
+        front = os.read(self._handle, _FRONT)
+        if not front.startswith(_MAGIC):
             raise ValueError(f"{path} is not a table of keys")
-        length = _number(start[len(_MAGIC) :])
-        try:
-            self.version, self.tree, rows, self._places = marshal.loads(os.pread(self._handle, length, len(start)))
-            self.rows = [Row(*row) for row in rows]
-        except (EOFError, TypeError, ValueError) as wrong:
-            raise ValueError(f"{path} is a table of keys that was cut short") from wrong
-        self._start = len(start) + length
+        length, self._size, crc, self._crc = (
+            _number(front[at : at + _NUMBER]) for at in range(len(_MAGIC), _FRONT, _NUMBER)
+        )
+        is_whole = 0 < length < self._size == os.fstat(self._handle).st_size
+        header = os.pread(self._handle, length, _FRONT) if is_whole else b""
+        if not header or zlib.crc32(header) != crc:
+            raise ValueError(f"{path} is a table of keys that was cut short")
+        self.version, self.tree, rows, self._places = marshal.loads(header)
+        self.rows = [Row(*row) for row in rows]
+        self._start = _FRONT + length
         self._buckets: dict[tuple[int, int], dict[bytes, bytes]] = {}
-        self.seen = Seen(path + ".seen", self.tree)
+        self.seen = Seen(path + ".seen", sha256(header).digest())
 
     def __del__(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
+
+    def is_intact(self) -> bool:
+        """Whether all of it is what was written. Reads the whole file: for whoever is going to keep what follows from it."""
+        return zlib.crc32(os.pread(self._handle, self._size, self._start)) == self._crc
 
     def sets_of(self, path: bytes) -> int:
         """The sets that a path is in, as bits. Raises KeyError when nobody has looked."""
@@ -200,10 +209,9 @@ class KeyTable:
         return known
 
     def _read(self, at: int, length: int) -> bytes:
-        found = os.pread(self._handle, length, at)
-        if len(found) < length:
-            raise OSError(f"a table of keys ends at {at + len(found)} instead of {at + length}")
-        return found
+        if not 0 <= length <= self._size - at:
+            raise ValueError("a table of keys is damaged")
+        return os.pread(self._handle, length, at)
 
 
 def bucket_digest(records: "Iterable[bytes]") -> bytes:
@@ -226,7 +234,9 @@ def write_table(
         sections.append(section)
         at += len(section)
     header = marshal.dumps((version, tree, [row.fields() for row in rows], places))
-    _write(path, b"".join([_MAGIC, _bytes(len(header)), header, *sections]))
+    body = b"".join(sections)
+    size = _FRONT + len(header) + len(body)
+    _write(path, b"".join([_MAGIC, *map(_bytes, (len(header), size, zlib.crc32(header), zlib.crc32(body))), header, body]))
 
 
 def _section(groups: "Sequence[Sequence[Iterable[bytes]]]") -> bytes:

@@ -145,6 +145,16 @@ def latest_results(execute: Execute, check: CheckName | None = None, limit: int 
     return [_result(row) for row in rows][::-1]
 
 
+def past_runs(execute: Execute, check: CheckName, limit: int) -> list[tuple[bool, float]]:
+    """(whether it was green, seconds) of the last whole runs of a check that had their say, newest last."""
+    rows = execute(
+        "SELECT outcome = 'green', finished_at - started_at FROM results WHERE check_name = :check_name AND tests = '[]'"
+        " AND outcome IN ('green', 'red', 'timed out') ORDER BY seq DESC LIMIT :limit",
+        {"check_name": check, "limit": limit},
+    )
+    return [(bool(is_green), duration_s) for is_green, duration_s in rows][::-1]
+
+
 def cases_of_run(execute: Execute, run: RunId) -> list[TestCase]:
     """The tests of one run, in report order."""
     rows = execute(
@@ -224,6 +234,9 @@ class LocalResults:
 
     def latest(self, check: CheckName | None = None, limit: int = 100) -> list[Result]:
         return self._attempt(lambda execute: latest_results(execute, check, limit), [])
+
+    def past_runs(self, check: CheckName, limit: int) -> list[tuple[bool, float]]:
+        return self._attempt(lambda execute: past_runs(execute, check, limit), [])
 
     def prune(self, finished_before: float) -> list[str]:
         return self._attempt(lambda execute: prune(execute, finished_before), [], writes=True)

@@ -28,6 +28,7 @@ from ci.sandbox import Isolation
 Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with a work tree or without
 
 _SUBMODULE = b"160000"
+_MOST_OBJECTS = 6700  # in a Git directory of a warm tree, which is then made anew; gc.auto is as many
 _REFUSAL = "the commit holds a path that git refuses to write: {}"
 _GLOB = re.compile(r"[*?\[\\]")
 
@@ -143,8 +144,11 @@ class Workspace:
         files = tuple(os.fsdecode(entry.path) for entry in entries if entry.mode != _SUBMODULE)
         if self._keeps_inputs:
             tree = _WarmTree(self._repository, self._pool / inputs_name(request.check.inputs), self._door)
-            tree.reset_to_entries(entries, scratch)
-            return Place(tree.folder, files, scratch, ceiling=tree.folder.parent, altered=tree.altered)
+            # A partial clone has blobs to come, which only its own Git directory knows how to fetch: written below, they do.
+            with suppress(GitFailed):
+                tree.reset_to_entries(entries, scratch)
+                return Place(tree.folder, files, scratch, ceiling=tree.folder.parent, altered=tree.altered)
+            (scratch / "index").unlink(missing_ok=True)
         folder = scratch / "tree"
         folder.mkdir()
         write_files(self._repository, entries, folder, scratch)
@@ -296,7 +300,7 @@ class _WarmTree:
         (self._home / "settled").unlink(missing_ok=True)
         submodules = None
         try:
-            if settled is not None and self._is_cleared(settled, env):
+            if settled is not None and not self._is_cluttered() and self._is_cleared(settled, env):
                 commit = commit_of()
                 submodules = self._submodules_after(settled, commit)
             if submodules is None:
@@ -348,6 +352,12 @@ class _WarmTree:
             if new_mode == _SUBMODULE:
                 submodules.add(path)
         return frozenset(submodules)
+
+    def _is_cluttered(self) -> bool:
+        """Whether the objects of our own, of commits past, are too many: judged by one folder of 256, as git judges it."""
+        with suppress(OSError):
+            return len(os.listdir(self.git_dir / "objects" / "17")) > _MOST_OBJECTS // 256  # noqa: PTH208
+        return False
 
     def _submodules_of(self, commit: Sha) -> frozenset[bytes]:
         listed = self._git.run("ls-tree", "-r", "-d", "-z", "--full-tree", "--end-of-options", commit).out

@@ -34,6 +34,7 @@ def run(words: list[str]) -> int:
         now = time()
         if was_green(staged, names, now):
             sys.stderr.write("gate: exactly this was green already (--no-cache checks it again)\n")
+            forget_note(staged)
             return 0
         from hooks.known import greens
 
@@ -41,6 +42,7 @@ def run(words: list[str]) -> int:
         if known is not None:
             known.tell(time() - now)
             remember_green(staged, names, known.until)
+            forget_note(staged)
             return 0
     from hooks.local import run_checks
 
@@ -69,6 +71,18 @@ def reminder(git_dir: str) -> str:
     ago = int(count)
     when = f"{ago} commit{'s' if ago > 1 else ''} ago" if ago else "HEAD"
     return f"gate: {when}: {found} (gate local says more)\n"
+
+
+def forget_note(staged: Staged) -> None:
+    """Remove the note that a commit of this content is made without some checks (hooks/records.py): an earlier try was."""
+    notes = f"{staged.common_dir}/gate/notes"
+    try:
+        if ("GATE_HOOK" in environ or "PRE_COMMIT" in environ) and listdir(notes):
+            from hooks.known import tree_of
+
+            unlink(f"{notes}/{fsdecode(tree_of(staged))}.json")
+    except OSError:  # there is none
+        pass
 
 
 # --- markers: staged contents that were green, shared by the linked work trees --------------------------------------------
@@ -140,5 +154,7 @@ def _marker(staged: Staged, names: list[str]) -> str:
     from ci.digest import digest
 
     # A commit with other words, or on another branch, has the same content when its tree and what is staged are the same.
-    facts = [VERSION, staged.head_tree or "no commit", staged.prefix, *sorted(names)]
+    # What is staged for deletion counts beside names that a runner gives, and not beside those that a person does.
+    caller = "runner" if "PRE_COMMIT" in environ else "person"
+    facts = [VERSION, staged.head_tree or "no commit", staged.prefix, *([caller, *sorted(names)] if names else [])]
     return f"{_folder(staged)}/{digest(*map(fsencode, facts), staged.raw)}"

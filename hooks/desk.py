@@ -78,12 +78,14 @@ class Desk:
         somebody works on this one already. Raises OSError.
         """
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        is_named = False  # somebody was busy with it, or it was worked on before and somebody just looks whether it is
         while self.wanted() == commit:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if _content(self._lock) == commit:
+                if is_named and _content(self._lock) == commit:
                     break
+                is_named = _content(self._lock) == commit
                 time.sleep(_LOOK_AGAIN_S)
                 continue
             os.pwrite(lock, commit.encode(), 0)  # over another one of the same length: nobody finds half a name

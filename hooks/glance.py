@@ -65,7 +65,7 @@ def run(words: list[str]) -> int:
     as_json = parser.parse_args(words).json
     (failed, answer), (_, log) = ask_git(
         ("rev-parse", "--path-format=absolute", "--git-common-dir"),
-        ("log", f"--max-count={_LOOKED_BACK}", "-z", "--format=%H %T %s"),
+        ("log", "--no-show-signature", f"--max-count={_LOOKED_BACK}", "-z", "--format=%H %T %s"),
     )
     if failed:
         raise UserError(text.no_work_tree(str(Path.cwd())))

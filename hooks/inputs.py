@@ -13,7 +13,7 @@ from ci.git import PlainGit
 from ci.keys import KeyMaker, matcher
 from ci.keytable import KEY_VERSION, KeyTable, Row, edits_of
 from ci.model import Check, CheckName, InputKey, Sha
-from hooks.known import MOST_EDITS
+from hooks.known import MOST_EDITS, is_config
 from hooks.main import VERSION
 
 
@@ -50,9 +50,10 @@ class Inputs:
             self._look_at([*self._edits, *map(os.fsencode, also)], checks)
 
     def matches(self, check: Check, path: str) -> bool:
-        if self._table is not None and check.name in self._rows and not check.is_whole_tree:
+        row = self._rows.get(check.name)
+        if self._table is not None and row is not None and row.inputs != Row.WHOLE:  # as of a check that looks at history
             with suppress(KeyError):
-                return bool(self._table.sets_of(os.fsencode(path)) >> self._rows[check.name].inputs & 1)
+                return bool(self._table.sets_of(os.fsencode(path)) >> row.inputs & 1)
         return matcher(check.inputs)(path)
 
     def touched(self, checks: Iterable[Check], paths: Iterable[str]) -> frozenset[CheckName]:
@@ -80,7 +81,7 @@ class Inputs:
         return tuple(self._table.records(self._rows[check.name].inputs, self._edits))
 
     def _opened(self, path: str, checks: Sequence[Check]) -> KeyTable | None:
-        """The table, when it is for exactly these checks and its base is near."""
+        """The table, when it is whole, for exactly these checks, and its base is near and has this gate.toml."""
         try:
             table = KeyTable(path)
         except (OSError, ValueError):
@@ -89,9 +90,12 @@ class Inputs:
         if table.version != VERSION or [row.definition for row in table.rows] != definitions:
             return None
         raw = self._git.diff(Sha(table.tree), self._tree)
-        if raw is None or raw.count(b"\0") > 2 * MOST_EDITS:
+        if raw is None or raw.count(b"\0") > 2 * MOST_EDITS or not table.is_intact():
             return None
-        self._edits = edits_of(raw)
+        edits = edits_of(raw)
+        if any(is_config(path) for path in edits):
+            return None  # hooks.known would not use it, and what is in it of an age may be old
+        self._edits = edits
         self._rows = {CheckName(row.name): row for row in table.rows}
         return table
 

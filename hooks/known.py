@@ -74,9 +74,9 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
     files = staged.files()
     if names and (staged.prefix or sorted(names) != sorted(files)):
         return None
-    changed = files + (staged.deleted() if is_runner or not names else []) + ([] if names else staged.submodules())
+    changed = files + (staged.deleted() + staged.submodules() if is_runner or not names else [])
     edits = _edits(staged, table)
-    if edits is None or any(path == _CONFIG or path.endswith(b"/" + _CONFIG) for path in edits):
+    if edits is None or any(is_config(path) for path in edits):
         return None
     sets = {path: table.sets_of(os.fsencode(path)) for path in changed}
     keys: list[tuple[Row, str, list[str]]] = []
@@ -92,7 +92,7 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
             continue
         if is_whole and is_runner:
             return None  # it would run in the work tree, and whether that agrees has to be asked
-        content = (b"tree", _tree(staged)) if is_whole else (b"inputs", table.matched(row.inputs, edits))
+        content = (b"tree", tree_of(staged)) if is_whole else (b"inputs", table.matched(row.inputs, edits))
         key = digest(KEY_VERSION, row.definition, *content)
         keys.append((row, key_for_files(key, named) if row.names_files else key, named))
     return _answered(staged, keys, idle, now)
@@ -108,7 +108,12 @@ def _edits(staged: Staged, table: KeyTable) -> "Mapping[bytes, bytes | None] | N
     return edits_of(raw) if raw.count(b"\0") <= 2 * MOST_EDITS else None
 
 
-def _tree(staged: Staged) -> bytes:
+def is_config(path: bytes) -> bool:
+    """Whether it is a gate.toml, of whatever folder."""
+    return path == _CONFIG or path.endswith(b"/" + _CONFIG)
+
+
+def tree_of(staged: Staged) -> bytes:
     """The id of the staged tree. git writes trees only where it gets the lock of the index, which the commit may hold."""
     copy = f"{staged.git_dir}/gate/index.{os.getpid()}"
     try:

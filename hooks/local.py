@@ -29,7 +29,7 @@ from hooks.inputs import Inputs
 from hooks.known import TABLE
 from hooks.records import Note, keep_note
 from hooks.session import Job, Report, Session, tree_paths
-from hooks.staged import Staged, ask_git, look
+from hooks.staged import Staged, look
 
 EXIT_GREEN, EXIT_RED, EXIT_UNAVAILABLE = 0, 1, 4
 
@@ -110,6 +110,8 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
 
 def wished(words: list[str]) -> Wish:
     """Read the command line. Raises SystemExit as argparse does."""
+    if words[:1] in ([], ["--"]):
+        return Wish(names=tuple(words[1:]), fix=INSTALLED in os.environ)  # as a commit asks: without argparse's 7 ms
     import argparse
 
     parser = argparse.ArgumentParser(
@@ -321,8 +323,8 @@ def _names_to_skip() -> list[str]:
 def _scope(git: PlainGit, staged: Staged, wish: Wish) -> Scope:
     tree = _write_tree(git, staged)
     if wish.names:
-        # Runners of hooks do not pass the names of deleted files, and a deletion can break a build like any other change.
-        also = staged.deleted() if RUNNER in os.environ else []
+        # Runners of hooks pass neither deleted files nor submodules, which can break a build like any other change.
+        also = [*staged.deleted(), *staged.submodules()] if RUNNER in os.environ else []
         return Scope(tree, _named(git, tree, staged, wish.names), tuple(also))
     # Past the commit the gate itself looks at everything; at the commit, what is staged is what is new.
     if wish.all_files or wish.stage is not Stage.PRE_COMMIT:
@@ -334,11 +336,10 @@ def _write_tree(git: PlainGit, staged: Staged) -> Sha:
     """The staged content as a tree, through a private copy of the index: ``commit -a`` holds the lock of the real one."""
     if staged.is_unmerged:
         raise UserError(text.unmerged())
-    _, answer = ask_git(("rev-parse", "--path-format=absolute", "--git-path", "index"))[0]
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         copy = Path(folder, "index")
         with suppress(FileNotFoundError):  # nothing was ever staged here: git reads a missing index as an empty one
-            copy.write_bytes(Path(os.fsdecode(answer.removesuffix(b"\n"))).read_bytes())
+            copy.write_bytes(Path(staged.index).read_bytes())
         return Sha(git.run("write-tree", env={"GIT_INDEX_FILE": str(copy)}).text)
 
 

@@ -93,6 +93,11 @@ def prune_pools(unused_since: float) -> int:
                     _end_leftovers(home)
                     remove_tree(home)
                     removed += 1
+                for tree in _folders(home / "pool") if is_held else ():
+                    if _settled_at(tree) < unused_since:  # of inputs, say, that no check has any more
+                        _end_leftovers(home)
+                        remove_tree(tree)
+                        removed += 1
         if is_orphan and not _folders(pool):
             remove_tree(pool)
     return removed
@@ -102,6 +107,13 @@ def _folders(folder: Path) -> list[Path]:
     with suppress(OSError):
         return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
     return []
+
+
+def _settled_at(tree: Path) -> float:
+    """When a warm tree was last used; 0 when that was cut short, for then it will be written anew."""
+    with suppress(OSError):
+        return (tree / "settled").stat().st_mtime
+    return 0.0
 
 
 @contextmanager

@@ -139,7 +139,7 @@ def _reminder(commits: Iterable[tuple[str, Sha]]) -> str:
 
 def _commit_times(without: str, of: str) -> list[int]:
     """Commit times of what ``of`` has and ``without`` lacks. A rebase makes them new, as it ends the time away."""
-    failed, answer = ask_git(("log", "--format=%ct", "--end-of-options", f"{without}..{of}", "--"))[0]
+    failed, answer = ask_git(("log", "--no-show-signature", "--format=%ct", "--end-of-options", f"{without}..{of}", "--"))[0]
     return [] if failed else [int(line) for line in answer.split()]
 
 

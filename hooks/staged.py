@@ -129,7 +129,8 @@ def ask_git(*questions: tuple[str, ...], index: str = "", stdin: bytes = b"") ->
     than MOST_STDIN bytes; empty: they inherit ours.
     """
     # ``subprocess`` would do this too, and its import costs as much as the whole interpreter.
-    env = {**os.environ, "GIT_INDEX_FILE": index} if index else os.environ
+    # What refs/replace show in the place of a tree or blob is not what is committed.
+    env = {**os.environ, "GIT_NO_REPLACE_OBJECTS": "1", **({"GIT_INDEX_FILE": index} if index else {})}
     started: list[tuple[int, int]] = []
     for question in questions:
         ours, theirs = os.pipe()

@@ -188,7 +188,7 @@ def test_running_a_check_loads_nothing_heavy(ruled: Repository) -> None:
     assert {name for name in loaded if name.startswith("gate.")} <= {"gate.config", "gate.config_values", "gate.toml_lines"}
 
 
-def test_declared_inputs_cost_their_matcher_and_no_more(ruled: Repository) -> None:
+def test_declared_inputs_cost_their_matcher_once_and_no_more(ruled: Repository) -> None:
     check = '[[check]]\nname = "some"\ncommand = "true"\nstage = "pre-commit"\ninputs = ["src/"]\n'
     ruled.commit("Rules", {"gate.toml": check})
     ruled.write("src/a.py", "A = 2\n")
@@ -198,3 +198,8 @@ def test_declared_inputs_cost_their_matcher_and_no_more(ruled: Repository) -> No
         name for name in loaded if name.split(".")[0] == "pathspec"
     }
     assert "pathspec" in loaded
+    ruled.write("src/a.py", "A = 3\n")
+    ruled.git("add", "src/a.py")
+    loaded = loaded_by_check(ruled)
+    assert "ci.run" in loaded
+    assert "pathspec" not in loaded, "what matches is in the table that the first run has left"

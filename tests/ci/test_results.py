@@ -18,6 +18,7 @@ from ci.results import (
     history_of_test,
     latest_results,
     newest_green,
+    past_runs,
     prune,
     record_result,
     results_for_keys,
@@ -87,6 +88,17 @@ def test_results_come_in_the_order_they_were_recorded_newest_last(execute: Execu
     assert results_for_keys(execute, [KEY])[KEY] == made
     assert latest_results(execute, UNIT, limit=2) == [made[2], result("elsewhere", key=OTHER)]
     assert latest_results(execute, CheckName("never ran")) == []
+
+
+def test_what_a_check_came_to_is_told_of_whole_runs_that_had_their_say(execute: Execute) -> None:
+    record_result(execute, result("old"))
+    record_result(execute, result("red", outcome=Outcome.RED))
+    record_result(execute, result("machine", outcome=Outcome.INFRASTRUCTURE))
+    record_result(execute, replace(result("retest"), tests=("t",)))
+    record_result(execute, replace(FULL, check=CheckName("another")))
+    record_result(execute, replace(result("slow", outcome=Outcome.TIMED_OUT), started_at=10.0, finished_at=14.5))
+    assert past_runs(execute, UNIT, 10) == [(True, 1.0), (False, 1.0), (False, 4.5)]
+    assert past_runs(execute, UNIT, 2) == [(False, 1.0), (False, 4.5)]
 
 
 def test_thousands_of_keys_are_asked_for_at_once(execute: Execute) -> None:

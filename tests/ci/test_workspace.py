@@ -343,6 +343,22 @@ def test_a_broken_slot_is_thrown_away_and_made_new(bench: Bench) -> None:
     assert bench.look(commit)[1] == FIRST
 
 
+def test_a_folder_of_inputs_that_has_seen_thousands_of_commits_begins_anew(bench: Bench) -> None:
+    """Each content that its inputs had is a commit of its own, which nobody would ever remove."""
+    bench.workspace = Workspace(PlainGit(bench.repository.git_dir), bench.folder, 0, PlainGit, keeps_inputs=True)
+    wanted = {path: content for path, content in FIRST.items() if path.startswith("src/")}
+    assert bench.look(bench.repository.head(), inputs=("src/",))[1] == wanted
+    (home,) = (bench.folder / "pool").iterdir()
+    objects = home / "git/objects/17"
+    objects.mkdir(exist_ok=True)
+    for number, is_there_after in ((20, True), (30, False)):
+        (objects / f"{number:038x}").touch()
+        for junk in range(number):
+            (objects / f"{junk:038x}").touch()
+        assert bench.look(bench.repository.head(), inputs=("src/",))[1] == wanted
+        assert (objects / f"{number:038x}").exists() is is_there_after
+
+
 def test_an_attributes_file_that_a_check_left_has_no_say_in_the_next_run(bench: Bench) -> None:
     first = bench.repository.head()
     second = bench.repository.commit("more", {"src/a.py": "A = 2\n", "new/c.py": "C = 1\n"})

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from ci.errors import Unavailable
 from ci.git import PlainGit
 from ci.model import Check, CheckName, Sha, Stage
 from fakes.repositories import Repository
+from gate import config_values
 from gate.config import Config, PathRule, load, parse, warnings
 
 CHECK = '[[check]]\nname = "unit"\ncommand = "true"\n'
@@ -479,3 +483,11 @@ def test_a_glob_may_be_anchored_at_the_top_as_in_a_gitignore() -> None:
     found = parse(b'[[check]]\nname = "a"\ncommand = "true"\ninputs = ["/*.toml", "!/gate.toml"]\n')
     assert isinstance(found, Config)
     assert found.checks[0].inputs == ("/*.toml", "!/gate.toml")
+
+
+@given(st.text("!/ab.*-", min_size=1, max_size=12))
+def test_what_passes_for_a_plain_glob_is_one_for_pathspec(pattern: str) -> None:
+    """Plain ones are not shown to pathspec, whose import a hook would have to wait for."""
+    assume(config_values._PLAIN_GLOB.fullmatch(pattern))
+    _, include = GitIgnoreSpecPattern.pattern_to_regex(pattern)
+    assert include is not None

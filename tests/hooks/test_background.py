@@ -1,5 +1,6 @@
 """gate background and gate local: real commits, real processes after them, and what is told of these."""
 
+import fcntl
 import json
 import os
 import select
@@ -308,6 +309,14 @@ def test_a_repository_without_a_gate_toml_hears_nothing(clone: Clone) -> None:
     assert clone.gate("local").stdout.startswith("nothing is known")
 
 
+def test_a_glance_at_signed_commits_where_git_shows_signatures(clone: Clone) -> None:
+    clone.rule(UNIT)
+    clone.repository.git("config", "log.showSignature", "true")
+    signed = clone.repository.sign()
+    assert clone.gate("background", "--foreground").returncode == 0
+    assert [seen["commit"] for seen in clone.local()] == [signed]
+
+
 def test_the_first_commit_of_all(tmp_path: Path) -> None:
     clone = Clone(Repository.create(tmp_path / "new"), tmp_path)
     assert clone.gate("background").returncode == 0
@@ -604,6 +613,28 @@ def test_what_a_commit_was_made_without_is_shown(clone: Clone) -> None:
     assert "committed without: slow (no time)" in clone.gate("local").stdout
 
 
+def test_a_second_try_without_skips_takes_the_note_of_the_first_away(clone: Clone) -> None:
+    """Also where no check is to be run any more, since what the check looks at is green already."""
+    clone.rule("""
+        [hooks]
+        background = false
+
+        [[check]]
+        name = "style"
+        stage = "pre-commit"
+        command = "true"
+        inputs = ["*.txt"]
+    """)
+    for name in ("a.txt", "b.md"):
+        clone.repository.write(name, "1\n")
+        clone.repository.git("add", name)
+        skips = {"GATE_SKIP": "style", "GATE_HOOK": "pre-commit"} if name == "b.md" else {}
+        assert clone.gate("check", **skips).returncode == 0
+    assert [*(clone.git_dir / "gate/notes").iterdir()] != []
+    assert "style  cached" in clone.commit()
+    assert clone.local() == []
+
+
 def test_a_check_that_nobody_commits_by_leaves_no_note(clone: Clone) -> None:
     clone.rule('[[check]]\nname = "style"\nstage = "pre-commit"\ncommand = "true"\n')
     clone.repository.write("a.txt", "1\n")
@@ -711,3 +742,21 @@ def test_a_runner_does_not_wait_for_the_work(waiting: Clone, tmp_path: Path, nam
     waiting.began.hear()
     assert not processes.is_alive(first)
     assert (waiting.state(), waiting.began.is_spoken_into()) == ("running", False)
+
+
+def test_a_look_at_the_lock_is_not_taken_for_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit was worked on before, is asked for again, and gate local looks at the same moment."""
+    found = Desk(str(tmp_path))
+    found.want("c" * 40)
+    worked = found.take("c" * 40)
+    assert worked is not None
+    os.close(worked)
+    looker = os.open(tmp_path / "gate/background.lock", os.O_RDONLY)
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    monkeypatch.setattr("hooks.desk.time.sleep", lambda _: fcntl.flock(looker, fcntl.LOCK_UN))
+    again = found.take("c" * 40)
+    assert again is not None
+    monkeypatch.undo()
+    assert found.take("c" * 40) is None
+    os.close(again)
+    os.close(looker)

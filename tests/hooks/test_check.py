@@ -494,6 +494,46 @@ def test_a_damaged_marker_is_no_answer(clone: Clone, content: bytes) -> None:
     assert "was green already" not in clone.check().stderr
 
 
+def test_inputs_that_a_partial_clone_has_yet_to_fetch(clone: Clone, tmp_path: Path) -> None:
+    clone.rule(
+        '[[check]]\nname = "both"\ncommand = "grep -q far lib/far && test -e lib"\nstage = "pre-commit"\n'
+        'inputs = ["lib/", "*.txt"]\n'
+    )
+    clone.repository.commit("Far", {"lib/far": "far\n"})
+    clone.repository.git("config", "uploadpack.allowFilter", "true")
+    clone.repository.git("clone", "-q", "--filter=blob:none", "--sparse", f"file://{clone.path}", str(tmp_path / "partial"))
+    partial = Clone(Repository(tmp_path / "partial"))
+    for content in "AB":
+        partial.stage({"x.txt": content})
+        assert partial.outcomes() == {"both": "green"}
+
+
+def test_submodules_are_not_expected_from_a_runner(clone: Clone) -> None:
+    """Either way: the first answer runs the check, the second finds the table of keys."""
+    clone.rule('[[check]]\nname = "both"\ncommand = "test ! -e mark"\nstage = "pre-commit"\ninputs = ["mod", "mark"]\n')
+    head = clone.repository.head()
+    for content in "AB":
+        clone.stage({"x.txt": content, "mark": content})
+        clone.repository.git("commit", "-q", "--no-verify", "-m", "Mark")
+        clone.repository.git("update-index", "--add", "--cacheinfo", f"160000,{head},mod")
+        clone.stage({"x.txt": content * 2})
+        assert clone.outcomes("x.txt", env={"PRE_COMMIT": "1"}) == {"both": "red"}
+        assert clone.check("x.txt", env={"PRE_COMMIT": "1"}).returncode == 1
+        assert clone.outcomes("x.txt") == {"both": "no files"}
+        clone.repository.git("rm", "-q", "--cached", "mod")
+
+
+def test_a_marker_for_names_that_a_person_gave_is_none_for_a_runner(clone: Clone) -> None:
+    """What is staged for deletion counts for a runner alone."""
+    clone.rule(NO_TODO + '[[check]]\nname = "there"\ncommand = "test -e lib/a"\nstage = "pre-commit"\ninputs = ["lib/"]\n')
+    clone.repository.commit("Library", {"lib/a": "A\n"})
+    clone.stage({"src/a.py": "A\n"})
+    clone.repository.git("rm", "-q", "lib/a")
+    assert clone.check("src/a.py").returncode == 0
+    assert clone.check("src/a.py", env={"PRE_COMMIT": "1"}).returncode == 1
+    assert clone.check("src/a.py").returncode == 0
+
+
 def test_a_marker_holds_for_the_content_wherever_it_is_staged(clone: Clone) -> None:
     """After a commit with other words, on another branch, in another work tree, and after something else was staged."""
     clone.rule(NO_TODO)

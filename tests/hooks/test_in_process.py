@@ -66,6 +66,16 @@ def test_what_is_staged_is_judged_and_not_what_lies_there(clone: Clone) -> None:
     assert clone.gate().returncode == 1
 
 
+def test_what_git_shows_in_the_place_of_a_blob_is_not_what_is_committed(clone: Clone) -> None:
+    clone.rule("trailing-whitespace")
+    clone.stage("src/a.py", "A = 0\n")
+    assert clone.gate().returncode == 0  # from here on the short way is open
+    clone.stage("src/a.py", "A = 1   \n")
+    shown = clone.repository.git("hash-object", "-w", "--stdin", stdin=b"A = 1\n")
+    clone.repository.git("replace", clone.repository.head(":src/a.py"), shown)
+    assert clone.gate().returncode == 1
+
+
 def test_both_ways_of_gate_check_run_them(clone: Clone) -> None:
     """The short one where nothing else is to be run: it does not open the store."""
     clone.rule("trailing-whitespace,python-syntax")

@@ -214,3 +214,36 @@ def test_far_from_its_base_a_new_table_is_written(clone: Clone, monkeypatch: pyt
     assert clone.long()["source"] == "green"
     assert (clone.path / ".git/gate/keys").read_bytes() != before
     assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
+
+
+def test_a_check_that_looks_at_history_may_have_inputs_of_its_own(clone: Clone) -> None:
+    history = '[[check]]\nname = "history"\ncommand = "ls {files}"\nstage = "pre-commit"\ngit = true\ninputs = ["docs/"]\n'
+    clone.stage(gate_toml=RULES + history)
+    clone.long()
+    clone.stage(src__a_py="B\n", docs__a_md="B\n")
+    assert clone.short() is None
+    assert clone.long() == {"python": "green", "source": "green", "whole": "green", "history": "green"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+def test_a_damaged_table_is_written_anew(clone: Clone, damage: str) -> None:
+    clone.stage(src__a_py="B\n")
+    clone.long()
+    table = clone.path / ".git/gate/keys"
+    kept = table.read_bytes()
+    table.write_bytes(kept[: len(kept) // 2] + (b"\0" * (len(kept) - len(kept) // 2) if damage == "zeros" else b""))
+    clone.stage(src__a_py="C\n")
+    assert clone.short() is None
+    assert clone.long() == {"python": "green", "source": "green", "whole": "green"}
+    assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
+
+
+def test_words_in_gate_toml_do_not_close_the_short_way_for_good(clone: Clone) -> None:
+    clone.stage(src__a_py="B\n")
+    clone.long()
+    clone.stage(gate_toml=RULES + "# Words that alter no check.\n")
+    clone.long()
+    clone.repository.git("commit", "-qm", "Words")
+    clone.stage(src__a_py="C\n")
+    clone.long()
+    assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}

@@ -125,6 +125,17 @@ def test_work_trees_that_were_not_used_for_long_go(pool: Pool) -> None:
     assert prune_pools(unused_since=2000) == 0
 
 
+def test_of_a_slot_in_use_the_trees_go_that_no_check_asks_for_any_more(pool: Pool) -> None:
+    (folder,) = use(pool, 3000)
+    for name, used_at in (("inputs", 3000), ("inputs-of-old", 1000), ("cut-short", None)):
+        (folder / "pool" / name / "tree").mkdir(parents=True)
+        if used_at is not None:
+            (folder / "pool" / name / "settled").touch()
+            os.utime(folder / "pool" / name / "settled", (used_at, used_at))
+    assert prune_pools(unused_since=2000) == 2
+    assert [path.name for path in (folder / "pool").iterdir()] == ["inputs"]
+
+
 def test_a_work_tree_in_use_stays_and_its_use_is_remembered(pool: Pool) -> None:
     (folder,) = use(pool, 1000)
     with pool.slot() as again:

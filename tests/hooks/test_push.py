@@ -133,6 +133,13 @@ def test_a_branch_away_for_long_is_warned_about_and_pushed(clone: Repository) ->
     assert b"[push] max_age is 2 d" in pushed.stderr
 
 
+def test_signatures_that_git_shows_in_its_log_are_no_commit_times(clone: Repository) -> None:
+    clone.git("config", "log.showSignature", "true")
+    clone.sign()
+    pushed = clone.run("push", "-q", "origin", "topic")
+    assert (pushed.returncode, pushed.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(("branch", "code"), [("refs/heads/main", 1), ("refs/heads/topic", 0), ("refs/for/main", 0)])
 def test_runners_tell_by_environment(clone: Repository, branch: str, code: int) -> None:
     env = {
