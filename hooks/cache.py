@@ -15,6 +15,7 @@ from ci.errors import UserError
 from ci.results import LocalResults
 from gate.config import Config
 from hooks import text
+from hooks.check import SAID
 from hooks.config import read_config
 from hooks.pool import Pool, prune_pools
 from hooks.records import forget_all
@@ -109,6 +110,8 @@ def clear(home: Path, results: LocalResults, pool: Pool) -> None:
     for note in [*_files(home / "greens"), *_files(home / "known")]:
         note.unlink(missing_ok=True)
     forget_all(home.parent)
+    for said in (home.parent / SAID, *home.parent.glob(f"worktrees/*/{SAID}")):
+        said.unlink(missing_ok=True)  # it sends people to gate local, which knows of nothing now
     pool.clear()
 
 

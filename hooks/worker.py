@@ -20,7 +20,7 @@ from gate.config import CONFIG_NAME, Config
 from hooks import text
 from hooks.background import Made
 from hooks.check import SAID
-from hooks.config import composed
+from hooks.config import composed, parsed
 from hooks.desk import Desk
 from hooks.inputs import Inputs
 from hooks.local import (
@@ -58,6 +58,8 @@ def work(made: Made, *, is_asked: bool) -> int:
     Exit code: as of ``gate check``; 4 too when a newer commit came in between. Raises UserError and Unavailable.
     """
     desk = Desk(made.git_dir)
+    if not is_asked and _is_switched_off(made):
+        return EXIT_GREEN  # before it stands in the way of whoever asks for the same commit
     lock = desk.take(made.commit)
     if lock is None:
         text.warn(text.background_is_done_by_another(made.commit))
@@ -65,9 +67,17 @@ def work(made: Made, *, is_asked: bool) -> int:
     try:
         leave_hook_environment()
         with ended_by_signals():
-            return _Work(made, desk).run(is_asked=is_asked)
+            return _Work(made, desk).run()
     finally:
         os.close(lock)
+
+
+def _is_switched_off(made: Made) -> bool:
+    """By the commit's own gate.toml. One that cannot be read is for the record to tell."""
+    with suppress(UserError, Unavailable):
+        content = read_file(PlainGit(Path(made.git_dir)), Sha(made.commit), CONFIG_NAME)
+        return content is not None and not parsed(content, CONFIG_NAME).hooks.background
+    return False
 
 
 class _Work:
@@ -81,11 +91,9 @@ class _Work:
         self._record = Record(made.commit, made.git_dir, time.time())
         self._is_reminding = True
 
-    def run(self, *, is_asked: bool) -> int:
+    def run(self) -> int:
         try:
             config = self._config()
-            if not (config.hooks.background or is_asked):
-                return EXIT_GREEN
             self._is_reminding = config.hooks.remind
             self._tell()
             reports = self._reports(config)
