@@ -131,6 +131,9 @@ def reap(folder: Path) -> int:
 
     def left() -> set[int]:
         found = processes.marked(runs, below=True)
+        # Who wiped its environment is known by who started it: there is no record yet in the moment after a start.
+        for pid in tuple(found):
+            found |= processes.family(pid)
         for record in runs.glob("*.process"):
             with suppress(OSError, ValueError):
                 pid, started = (int(word) for word in record.read_text().split())
