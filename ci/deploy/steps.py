@@ -27,13 +27,15 @@ TIMED_OUT = "timed out"
 _LOG_TAIL_BYTES = 4096
 
 # $1: path without suffix, $2: working folder. "$$" is the shim itself: a subshell would keep the number, an exec would not.
+# Its own words, such as "Terminated" for a command that a signal ends, would stand in the log as the last of the step's.
 _SHIM = """
 base=$1 folder=$2
 shift 2
 cd -- "$folder" || exit
 keep() { echo "$1" >"$base.$$" && ln "$base.$$" "$base.$2" 2>/dev/null; kept=$?; rm -f "$base.$$"; return $kept; }
 keep $$ pid || exit
-"$@"
+exec 3>&2 2>/dev/null
+( exec 2>&3 3>&-; exec "$@" )
 keep $? rc
 """
 

@@ -96,6 +96,13 @@ def test_a_step_that_cannot_be_started_has_failed(watch: Watch, tmp_path: Path, 
     assert ("cannot be started" in end.reason) != (spoil == "command")
 
 
+def test_of_a_step_that_a_signal_ends_its_own_words_are_the_last(watch: Watch, tmp_path: Path) -> None:
+    told = order(tmp_path, "echo waiting; kill -TERM $$")
+    watch.steps.start(told)
+    assert watch.next_end().reason == "exit code 143: waiting"
+    assert told.log.read_text() == "waiting\n"
+
+
 def test_a_step_that_takes_too_long_is_ended_with_all_its_session(watch: Watch, tmp_path: Path) -> None:
     fifo = tmp_path / "begun"
     os.mkfifo(fifo)
