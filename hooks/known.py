@@ -81,6 +81,7 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
     sets = {path: table.sets_of(os.fsencode(path)) for path in changed}
     keys: list[tuple[Row, str, list[str]]] = []
     idle = []
+    tree = b""
     for row in table.rows:
         is_whole = row.inputs == Row.WHOLE
         named = [path for path in files if is_whole or sets[path] >> row.inputs & 1]
@@ -92,7 +93,8 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
             continue
         if is_whole and is_runner:
             return None  # it would run in the work tree, and whether that agrees has to be asked
-        content = (b"tree", tree_of(staged)) if is_whole else (b"inputs", table.matched(row.inputs, edits))
+        tree = tree or (tree_of(staged) if is_whole else b"")
+        content = (b"tree", tree) if is_whole else (b"inputs", table.matched(row.inputs, edits))
         key = digest(KEY_VERSION, row.definition, *content)
         keys.append((row, key_for_files(key, named) if row.names_files else key, named))
     return _answered(staged, keys, idle, now)

@@ -9,7 +9,8 @@ from time import time
 import pytest
 
 from fakes.repositories import Repository, git_env
-from hooks.known import Known, greens
+from hooks import known as known_module
+from hooks.known import Known, greens, tree_of
 from hooks.staged import look
 
 GATE = Path(sys.executable).with_name("gate")
@@ -136,6 +137,18 @@ def test_names_that_a_runner_gives_are_those_that_are_staged(clone: Clone, monke
     assert clone.short("src/b.py", "src/a.py") == {"python": "cached", "source": "cached"}
     monkeypatch.setenv("PRE_COMMIT", "1")
     assert clone.short("src/a.py", "src/b.py") == {"python": "cached", "source": "cached"}
+
+
+def test_the_tree_is_written_once_for_all_checks_over_it(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone.repository.commit(
+        "Two", {"gate.toml": RULES + RULES[RULES.index('[[check]]\nname = "whole"') :].replace("whole", "two")}
+    )
+    clone.stage(src__a_py="B\n")
+    clone.long()
+    asked = []
+    monkeypatch.setattr(known_module, "tree_of", lambda staged: asked.append(1) or tree_of(staged))
+    assert clone.short() == dict.fromkeys(("python", "source", "whole", "two"), "cached")
+    assert len(asked) == 1
 
 
 def test_a_check_over_the_whole_tree_under_a_runner_is_for_the_long_way(
