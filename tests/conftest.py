@@ -1,10 +1,21 @@
 """Fixtures that every room of tests shares."""
 
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from fakes.repositories import Repository, git_env
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works for what tests start, also where they themselves were started in the background: a shell lets it be ignored
+    there, and a process hands that on to those that it starts."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
