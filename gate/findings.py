@@ -18,7 +18,7 @@ class FindingBook:
 
     def __init__(self) -> None:
         self._found: dict[ChangeId, Finding] = {}
-        self._runs: dict[RunId, tuple[CheckName, tuple[ChangeId, ...]]] = {}
+        self._runs: dict[RunId, tuple[CheckName, tuple[ChangeId, ...], frozenset[ChangeId]]] = {}  # and met by its last
 
     @property
     def findings(self) -> Mapping[ChangeId, Finding]:
@@ -27,16 +27,16 @@ class FindingBook:
     def begin(self, run: RunId, check: CheckName, changes: tuple[ChangeId, ...]) -> None:
         """changes: of the candidate, in order. A run of trunk itself tells nothing of a change."""
         if changes:
-            self._runs[run] = (check, changes)
+            self._runs[run] = (check, changes, self._found.get(changes[-1], NOTHING).met)
 
     def end(self, run: RunId, outcome: Outcome | None) -> None:
-        check, changes = self._runs.pop(run, (None, ()))
+        check, changes, met = self._runs.pop(run, (None, (), frozenset[ChangeId]()))
         if check is None or outcome is None or outcome is Outcome.INFRASTRUCTURE:
             return
         known = self._found.get(changes[-1], NOTHING)
         others = frozenset(changes[:-1])
         if outcome is Outcome.GREEN:
-            found = replace(known, green=known.green | {check}, clean_with=known.clean_with | others)
+            found = replace(known, green=known.green | {check}, clean_with=known.clean_with | others | met)
         elif others in known.red_with:
             return
         else:

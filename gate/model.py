@@ -456,7 +456,8 @@ class Forecast:
 class Finding:
     """What runs that ended have told of a change, see gate/findings.py.
 
-    green: checks that were green with it as the last change of a candidate. clean_with: the others in these candidates.
+    green: checks that were green with it as the last change of a candidate. clean_with: the others in these candidates, and
+        those that it had met when the runs began.
     red_with: the others in the candidates that were red, as far back as is remembered.
     met: changes that landed since it was submitted and meddle with it.
     """
@@ -501,6 +502,7 @@ class Snapshot:
         Those of a change are replaced, and never altered, when something else is known.
         They outlive a landing that does not meddle with them: runs are known to be of use before anything is merged again.
     built: the candidate that each change was last merged in, perhaps on an earlier trunk; it is a key of ``merges``.
+    alone: the candidate of each change with nothing ahead that a run was last started for, likewise.
     evidence: by key; a key that is missing has never been run.
     workers: how many runs may be under way at once, those of ``running`` included.
     places: by change, when it was first tested, as a rising number. Those ahead of it then stay ahead of it.
@@ -515,6 +517,7 @@ class Snapshot:
     merges: Mapping[Candidate, MergeOutcome] = field(default_factory=dict)
     trials: Trials = field(default_factory=dict)
     built: Mapping[ChangeId, Candidate] = field(default_factory=dict)
+    alone: Mapping[ChangeId, Candidate] = field(default_factory=dict)
     evidence: Mapping[InputKey, Evidence] = field(default_factory=dict)
     running: tuple[Running, ...] = ()
     decided: Mapping[ChangeId, Verdict] = field(default_factory=dict)

@@ -85,6 +85,8 @@ class Planner:
         for change in view.questionable:
             draft.refuse_hopeless(change)
         draft.consider_all(self._policy(view))
+        for id_ in sorted(view.by_themselves):
+            draft.judge_by_itself(view.waiting[id_])
         draft.build()
         draft.land()
         draft.start_and_cancel()
@@ -248,7 +250,7 @@ class _Draft:
             case Standing.UNMERGED:
                 self._judge_unmerged(proposal)
             case Standing.RED if proposal.settles:
-                self._judge_red(proposal, assessment)
+                self._judge_red(proposal.change, self.view.candidate(proposal), assessment)
             case Standing.GREEN if proposal.settles:
                 self._settle_green(proposal)
             case _:
@@ -436,12 +438,30 @@ class _Draft:
         touching = (change.id for change in ahead if not change.paths.isdisjoint(reason.paths))
         return next(touching, candidate.entries[-2][0])
 
-    def _judge_red(self, proposal: Proposal, assessment: Assessment) -> None:
+    def judge_by_itself(self, change: Change) -> None:
+        """By its own run on trunk, perhaps as that was a while ago, though changes ahead are undecided: decision 0014."""
+        candidate = self.view.snapshot.alone.get(change.id)
+        if candidate is None or candidate.entries != (change.entry,) or self.view.objection(change, ()) is not None:
+            return
+        if self.is_trunk_red or change.id in self.refusals or change.id in self.ready:
+            return
+        assessment = self.view.assess(candidate, change.evidence_from)
+        self._look_again(assessment.again_at)
+        if assessment.standing is Standing.RED and not self._is_green_on_others(change, assessment):
+            self._judge_red(change, candidate, assessment)
+
+    def _is_green_on_others(self, change: Change, alone: Assessment) -> bool:
+        """What it is red for by itself was green on top of somebody who waits: that may be what it needs."""
+        found = self.view.snapshot.findings.get(change.id)
+        if found is None or found.clean_with.isdisjoint(self.view.waiting):
+            return False
+        return any(need.check.name in found.green for need, _ in alone.red)
+
+    def _judge_red(self, change: Change, candidate: Candidate, assessment: Assessment) -> None:
         """Whose fault a red check is, and what would tell, see gate/blame.py.
 
-        Nobody is refused while a change ahead is undecided: it might leave, and the red with it. Nor on a red trunk.
+        Nobody is refused on top of an undecided change: that might leave, and the red with it. Nor on a red trunk.
         """
-        change, candidate = proposal.change, self.view.candidate(proposal)
         for need in assessment.open:  # its author wants to know all that is wrong
             if need.key in self.view.running:
                 self._want(need, candidate, f"change {change.id}", GO_ON)
@@ -455,7 +475,7 @@ class _Draft:
             self.builds[parent] = None
             self._hold(change, Reason(Why.WAITS_FOR_CHECK, detail="looking whether it is red without the change"))
             return
-        assert isinstance(control, Merged)  # trunk itself has nothing to merge
+        assert isinstance(control, Merged)  # a trunk itself has nothing to merge
         theirs = {need.check.name: need for need in control.needs}
         at_fault: list[Reason] = []
         waits: list[Reason] = []
@@ -758,8 +778,15 @@ class _Draft:
         return isinstance(outcome, Merged)
 
     def _may_be_of_use(self, run: Running) -> bool:
-        """Nothing asks for it now, but what it was started for has yet to be merged on trunk as it is."""
-        return any(change in self.unsure for change in run.changes[-1:])
+        """Nothing asks for it now, but what it was started for has yet to be merged on trunk as it is, or its change is
+        going to be judged by it."""
+        last = run.changes[-1] if run.changes else None
+        if last in self.view.by_themselves and last not in self.refusals and last not in self.ready:
+            alone = self.view.snapshot.alone.get(last)
+            merged = None if alone is None else self.view.snapshot.merges.get(alone)
+            if isinstance(merged, Merged) and any(need.key == run.key for need in merged.needs):
+                return True
+        return last in self.unsure
 
     def _is_kept(self, candidate: Candidate) -> bool:
         return bool(candidate.entries) and self.view.snapshot.built.get(candidate.entries[-1][0]) == candidate

@@ -26,8 +26,9 @@ from gate.view import NEVER, Known, Proposal, Standing, View
 START_CHANCE = 0.1  # nothing is started whose outcome is less likely to be needed: CI at Scale, 2025, found a floor to pay
 KEEP_CHANCE = 0.03  # what runs already goes on down to this chance, where there is room
 COVER_AT_MOST = 3  # undecided changes that one may overtake: every one more doubles the runs that this takes
-COVER_GAIN = 0.4  # of a run's duration: overtaking that brings a landing forward by less is not worth a run
+COVER_GAIN = 0.5  # of a run's duration: overtaking that brings a landing forward by less is not worth a run
 BLOCKS = 8  # so many behind a change that meddle with it make its verdict worth more than its landing
+RED_CHANCE = 0.5  # by itself, of a change that is worth a run which can only tell that it is
 BLOCKER_PATH = 0.4  # its runs for that are begun when those ahead that it does not overtake will go so with this chance
 OTHER_CHANCE = 0.3  # a run on a less likely past, or one of those to overtake with, is not started below this
 USUAL_S = 300.0  # a run, as long as nothing is known of its check
@@ -237,6 +238,7 @@ class _Board:
         for line in self._stale_lines:
             self._fund_line(self._lines.get(line, []))
         self._held = [self._look_at_held(change) for change in view.queue if change.holds and self._takes_part(change)]
+        view.by_themselves.update(self._by_themselves(view))
         return self._emit(view)
 
     def _takes_part(self, change: Change) -> bool:
@@ -464,12 +466,17 @@ class _Board:
             return
         if is_off or member.state is _State.OUT or (member.lands <= 0.0 and not self._suspicion(member.at, member.at)):
             member.status = _Status.ABSENT
-        elif member.settles and member.state is _State.GREEN:
+        elif member.settles and member.state is _State.GREEN and self._is_company_green(member):
             member.status, member.lands = _Status.READY, 1.0
         else:
             member.status = _Status.UNDECIDED
         self.undecided = self.undecided & ~member.bit | (member.bit if member.status is _Status.UNDECIDED else 0)
         self.ready = self.ready & ~member.bit | (member.bit if member.status is _Status.READY else 0)
+
+    def _is_company_green(self, member: _Member) -> bool:
+        """What it was tested on top of is green as well, so all of it lands: each is ready, or tested by the same checks."""
+        company = [self._member(at).change for at in positions(member.assumed & self.undecided)]
+        return all(not self._per_change and other.touches <= member.change.touches for other in company)
 
     def _note_reader(self, at: int, reader: _Member) -> None:
         """Who looks at one ahead that it does not meddle with has to be looked at again with it."""
@@ -1001,7 +1008,7 @@ class _Board:
                 [self._suspicion(other.at, member.at) for other in others] if self._accused else None,
                 member.forecast,
                 self._behind(member),
-                self._begun_cover(member) if member.blocks else None,
+                (self._begun_cover(member), self._probe(member)) if member.blocks else None,
             )
             member.due_at = member.thought_due_at
             is_same = member.thought_of == rests_on and all(known.is_current for known in member.thought_with)
@@ -1022,6 +1029,11 @@ class _Board:
         to overtake."""
         undecided = [1 << at for at in positions(member.direct & self.undecided)]
         fixed = {self._bit_if_known(needed) for needed in member.change.depends}
+        if member.blocks and (gain := self._probe(member)) > 0.0:
+            known = self._ask(0, member.change)
+            state, parts = self._state_of(known)
+            if state is _State.UNKNOWN:
+                yield self._beside(member, known, 0, parts, gain)
         found: dict[int, float] = {}
         # Just in time: before those ahead are about to be decided nothing can land by it, and it may still turn out useless.
         may_turn = member.path >= OTHER_CHANCE and not (member.blocks and len(undecided) > COVER_AT_MOST)
@@ -1110,6 +1122,8 @@ class _Board:
             return
         late, _ = self._begun_cover(member)
         if not late:
+            if self._red_alone(member) >= RED_CHANCE:
+                return  # it is asked by itself
             others = sorted(map(self._member, positions(sum(undecided))), key=lambda one: (-one.decided_at(moment), one.at))
             if len(others) > COVER_AT_MOST and others[COVER_AT_MOST].decided_at(moment) > moment + usual_s:
                 self._wake(member, others[COVER_AT_MOST].decided_at(moment) - usual_s, usual_s)
@@ -1140,6 +1154,33 @@ class _Board:
         if gain_s >= COVER_GAIN * usual_s or _State.RUNNING in states:
             chance = path * max(COVER_GAIN, gain_s / usual_s) * (1 + BLOCKS) / max(1, states.count(_State.UNKNOWN))
             yield from ((past, min(1.0, chance)) for past in pasts)
+
+    def _probe(self, member: _Member) -> float:
+        """What it is worth to run one that blocks others on trunk as it is, with nothing ahead, see decision 0014: the
+        chance that it is red, and so decided, for as many as it blocks. 0: nothing, or it is under way."""
+        undecided = member.direct & self.undecided
+        if undecided.bit_count() <= COVER_AT_MOST or member.direct & self.ready or self._depends_on(member, undecided):
+            return 0.0
+        if any(run.changes == (member.change.id,) for run in self._runs_of.get(member.change.id, ())):
+            return 0.0
+        red = self._red_alone(member)
+        return red * (1 + BLOCKS) if red >= RED_CHANCE else 0.0
+
+    def _red_alone(self, member: _Member) -> float:
+        """The chance that it is red on trunk with nothing ahead: it is at fault, or breaks with one that landed since."""
+        found = member.finding or _NOTHING
+        if frozenset() in found.red_with:
+            return 1.0
+        return 1.0 - self._chance(member) * (1.0 - self._outlook.clash) ** len(found.met - found.clean_with)
+
+    def _by_themselves(self, view: View) -> Iterator[ChangeId]:
+        """Those that block others, and are most likely red whoever of those ahead lands: their run on an earlier trunk goes
+        on, and they are judged by it."""
+        for id_ in view.snapshot.alone:
+            if self._meddling.knows(id_):
+                member = self._member(self._meddling.position(id_))
+                if member.blocks and member.direct & self.undecided and self._red_alone(member) >= RED_CHANCE:
+                    yield id_
 
     def _begun_cover(self, member: _Member) -> tuple[list[int], float]:
         """In whose outcomes the pasts of it differ of which runs are under way that began together, and when they did; none

@@ -57,6 +57,7 @@ class Queue:
     def __init__(self, repository: Repository, journal: Journal) -> None:
         self.merges: dict[Candidate, MergeOutcome] = {}
         self.built: dict[ChangeId, Candidate] = {}
+        self.alone: dict[ChangeId, Candidate] = {}
         self.evidence: dict[InputKey, Evidence] = {}
         self.places: dict[ChangeId, int] = {}  # of every change that was ever tested, by when it first was
         self.odds = Odds()
@@ -79,7 +80,7 @@ class Queue:
             case ChangeSubmitted(submission=item):
                 self._changes.note(item)
                 self._read_past(item, state)
-                self.built.pop(item.change, None)
+                self._drop_candidates(item.change)
                 self._book.forget(item.change)
                 self._findings.forget([item.change])
                 if item.revision > 1:
@@ -90,16 +91,18 @@ class Queue:
                     self._findings.forget([change])  # red results from before it no longer count
             case ChangeRefused(change=change):
                 self._findings.forget([change])
-                self.built.pop(change, None)  # its trials stay: somebody may want it tried again
+                self._drop_candidates(change)  # its trials stay: somebody may want it tried again
             case ChangeWithdrawn(change=change):
                 self._findings.forget([change])
-                self.built.pop(change, None)
+                self._drop_candidates(change)
                 if change not in state.waiting:
                     self._book.forget(change)
             case RunStarted(changes=changes):
                 self._findings.begin(event.run, event.check, changes)
                 for change in changes:
                     self.places.setdefault(change, len(self.places))
+                if len(changes) == 1:
+                    self._note_alone(changes[0], event.commit, state)
             case RunFinished(result=None):
                 self._findings.end(event.run, None)
             case RunFinished(result=Result() as result):
@@ -113,6 +116,7 @@ class Queue:
                 self._move(state)
             case TrunkMoved(old=old, new=new):
                 self._book.forget()
+                self.alone = {}  # whoever moved it may have mended what they were red for
                 self._move(state)
                 if self._changes.trunk_moved(old, new):
                     self._described.clear()
@@ -169,6 +173,7 @@ class Queue:
             places=self.places,
             findings=self.findings,
             built=self.built,
+            alone=self.alone,
             evidence=self.evidence,
             running=tuple(Running(run.run, run.check, run.key, run.at, run.changes) for run in queued),
             decided=state.verdicts,
@@ -198,6 +203,7 @@ class Queue:
         self._candidates.forget_policy()
         self.merges = {candidate: outcome for candidate, outcome in self.merges.items() if candidate.base != trunk}
         self.built = {change: candidate for change, candidate in self.built.items() if candidate.base != trunk}
+        self.alone = {}  # nobody is judged by checks that may not be required any more
 
     def build(self, candidate: Candidate, policy: Config, state: State, tell: Callable[[ChangeId, str], None]) -> bool:
         """Merge a candidate and look its keys up. False: one of its earlier changes does not merge, so it is moot."""
@@ -259,6 +265,18 @@ class Queue:
         paths = {entry: self._changes.paths(entry) for entry in candidate.entries}
         return Material(submissions, stacked, paths)
 
+    def _note_alone(self, change: ChangeId, commit: Sha, state: State) -> None:
+        newest = state.waiting.get(change)
+        if newest is not None and state.trunk is not None:
+            candidate = Candidate(state.trunk, ((change, newest.revision),))
+            merged = self.merges.get(candidate)
+            if isinstance(merged, Merged) and merged.commit == commit:
+                self.alone[change] = candidate
+
+    def _drop_candidates(self, change: ChangeId) -> None:
+        self.built.pop(change, None)
+        self.alone.pop(change, None)
+
     def _move_trials(self, state: State) -> None:
         self._findings.forget(change for change, _ in state.landings[-1][1].changes)
         landed = [self._newest.get(change) for change, _ in state.landings[-1][1].changes]
@@ -270,12 +288,13 @@ class Queue:
         self._findings.land(changes, waiting.values())
 
     def _move(self, state: State) -> None:
-        """Trunk moved: keep the merges on it, and the last one of each change, whose runs go on."""
+        """Trunk moved: keep the merges on it, and the last ones of each change, whose runs go on."""
         if state.trunk == self._trunk:
             return
         self._trunk = state.trunk
         self.built = {change: candidate for change, candidate in self.built.items() if change in state.waiting}
-        kept = set(self.built.values())
+        self.alone = {change: candidate for change, candidate in self.alone.items() if change in state.waiting}
+        kept = {*self.built.values(), *self.alone.values(), *(candidate.parent for candidate in self.alone.values())}
         self.merges = {
             candidate: outcome
             for candidate, outcome in self.merges.items()

@@ -142,6 +142,7 @@ class View:
             self._tangled = self._find_tangled()
         self.running = {run.key: run for run in snapshot.running}
         self.moments: list[float] = []  # when the policy wants to be asked again, though nothing happens
+        self.by_themselves: set[ChangeId] = set()  # whom the policy wants judged by their own run, see Snapshot.alone
         self._sound: set[tuple[Entry, ...]] = set()  # changes to which there is no objection, in this order on trunk
 
     def hopelessness(self, change: Change) -> tuple[Reason, ...]:

@@ -10,8 +10,8 @@ from fakes.repositories import Repository, git_env
 
 
 def pytest_configure() -> None:
-    """Ctrl-C works for what tests start, also where they themselves were started in the background: a shell lets it be ignored
-    there, and a process hands that on to those that it starts."""
+    """Ctrl-C works for what tests start, also where they themselves were started in the background: a shell lets it be
+    ignored there, and a process hands that on to those that it starts."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGQUIT):
             if signal.getsignal(number) is signal.SIG_IGN:

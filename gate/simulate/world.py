@@ -134,6 +134,7 @@ class World:
         self._ends: list[tuple[float, int, RunId]] = []
         self._attempts: dict[InputKey, int] = {}
         self._places: dict[ChangeId, int] = {}
+        self._alone: dict[ChangeId, Candidate] = {}
         self._red_from: float | None = None  # since when trunk holds a fault
         self._look_again_at: float | None = None
         self._evidence: dict[InputKey, Evidence] = {}
@@ -243,6 +244,7 @@ class World:
         self.history.trunk_red_s += self._now - self._red_from
         self._red_from = None
         self._contents.mend()
+        self._alone.clear()
         self._move_trunk()
         self._trials.forget(self._waiting)
         self._see_trunk_green()
@@ -250,7 +252,7 @@ class World:
     def _move_trunk(self) -> None:
         self._landings += 1
         self._trunk = Sha(f"trunk{self._landings}")
-        self._merges.forget()
+        self._merges.forget(other for alone in self._alone.values() for other in (alone, alone.parent))
 
     # --- planning
 
@@ -278,6 +280,7 @@ class World:
             workers=self._workload.workers,
             outlook=self._foresight.outlook(),
             places=self._places,
+            alone=self._alone,
             findings=self._findings.findings,
             decided=self._verdicts,
             per_change=self._workload.is_per_change,
@@ -334,6 +337,9 @@ class World:
         for change in changes:
             self._places.setdefault(change, len(self._places))
         ends_at = self._now + self._contents.run_s(start.key, start.tests)
+        if len(changes) == 1 and start.candidate.base == self._trunk:
+            self._alone[changes[0]] = start.candidate
+            self._merges.get(start.candidate.parent)  # its control may be asked for when trunk has moved on
         run = Run(start.key, start.check, changes, start.tests, attempt, self._now, ends_at)
         run.is_repeat = start.key in self._evidence
         self.history.runs.append(run)
@@ -398,6 +404,7 @@ class World:
         self._trials.remove(change)
         self._contents.leave(change)
         self._findings.forget([change])
+        self._alone.pop(change, None)
         self._verdicts[change] = verdict
         self.history.decided[change] = (verdict, self._now)
 
@@ -431,7 +438,7 @@ class _Merges(Mapping[Candidate, MergeOutcome]):
         return found
 
     def __contains__(self, candidate: object) -> bool:
-        return isinstance(candidate, Candidate) and self._is_known(candidate)
+        return isinstance(candidate, Candidate) and (self._made.get(candidate) is not None or self._is_known(candidate))
 
     def __iter__(self) -> Iterator[Candidate]:
         return iter([candidate for candidate, outcome in self._made.items() if outcome is not None])
@@ -439,8 +446,8 @@ class _Merges(Mapping[Candidate, MergeOutcome]):
     def __len__(self) -> int:
         return sum(outcome is not None for outcome in self._made.values())
 
-    def forget(self) -> None:
-        self._made.clear()
+    def forget(self, but: Iterable[Candidate]) -> None:
+        self._made = {candidate: self._made[candidate] for candidate in but if candidate in self._made}
 
 
 class _TrialsOf(Mapping[Assumption, tuple[Need, ...]]):

@@ -152,6 +152,7 @@ class World:
     trees: dict[Sha, Tree] = field(default_factory=dict)
     merges: dict[Candidate, MergeOutcome] = field(default_factory=dict)
     built: dict[ChangeId, Candidate] = field(default_factory=dict)
+    alone: dict[ChangeId, Candidate] = field(default_factory=dict)
     book: TrialBook = field(default_factory=TrialBook)
     running: dict[RunId, Start] = field(default_factory=dict)
     started: list[Start] = field(default_factory=list)
@@ -204,14 +205,14 @@ class World:
         if mends_gate:
             self.mending.add(id_)
         self._record(ChangeSubmitted(self.now, submission))
-        self.built.pop(id_, None)
+        self._drop_candidates(id_)
         self.book.forget(id_)
         return id_
 
     def cancel(self, change: int) -> None:
         submission = self.state.waiting[ChangeId(change)]
         self._record(ChangeWithdrawn(self.now, submission.change, submission.revision, "ann"))
-        self.built.pop(submission.change, None)
+        self._drop_candidates(submission.change)
         self.book.forget(submission.change)
 
     def retry(self, change: int) -> None:
@@ -237,6 +238,7 @@ class World:
         self.trees[commit] = tree
         self._record(TrunkMoved(self.now, before, commit))
         self.book.forget()
+        self.alone = {}
         self._forget_old_merges()
 
     def wait(self, seconds: float) -> None:
@@ -293,6 +295,7 @@ class World:
             findings=self._findings(),
             trials={change: dict(assumed) for change, assumed in self.book.trials.items()},
             built=dict(self.built),
+            alone=dict(self.alone),
             evidence={key: _evidence(results) for key, results in self.store.items()},
             running=tuple(
                 Running(run, start.check.name, start.key, self.now, tuple(change for change, _ in start.candidate.entries))
@@ -323,7 +326,7 @@ class World:
             match decision:
                 case Refuse():
                     self._record(ChangeRefused(self.now, decision.change, decision.revision, decision.reasons))
-                    self.built.pop(decision.change, None)
+                    self._drop_candidates(decision.change)
                 case Land(candidate=candidate):
                     self._land(candidate)
                 case Cancel(run=run):
@@ -517,6 +520,8 @@ class World:
         self._record(RunStarted(self.now, run, start.check.name, start.key, Sha("-"), changes))
         self.running[run] = start
         self.started.append(start)
+        if len(changes) == 1 and start.candidate.base == self.trunk:
+            self.alone[changes[0]] = start.candidate
 
     def _land(self, candidate: Candidate) -> None:
         merged = self.merges[candidate]
@@ -534,10 +539,15 @@ class World:
         self.landed.append(candidate.entries)
         self._forget_old_merges()
 
+    def _drop_candidates(self, change: ChangeId) -> None:
+        self.built.pop(change, None)
+        self.alone.pop(change, None)
+
     def _forget_old_merges(self) -> None:
-        """As gate/gate.py: kept are the merges on trunk, and the last one of each waiting change."""
+        """As gate/queue.py: kept are the merges on trunk, and the last ones of each waiting change."""
         self.built = {change: candidate for change, candidate in self.built.items() if change in self.state.waiting}
-        kept = set(self.built.values())
+        self.alone = {change: candidate for change, candidate in self.alone.items() if change in self.state.waiting}
+        kept = {*self.built.values(), *self.alone.values(), *(candidate.parent for candidate in self.alone.values())}
         self.merges = {
             candidate: outcome
             for candidate, outcome in self.merges.items()
@@ -597,8 +607,11 @@ class World:
         _require(submission is not None and submission.revision == refusal.revision, "not a waiting revision", refusal)
         _require(bool(refusal.reasons), "for no reason", refusal)
         alone = self.merge(Candidate(self.trunk, ((refusal.change, refusal.revision),)))
+        earlier = self.alone.get(refusal.change)
         for reason in refusal.reasons:
             match reason.why:
+                case Why.CHECK_RED if self.is_deterministic and earlier is not None and self._is_guilty(reason, earlier):
+                    pass  # on trunk as it was, by its own run
                 case Why.CHECK_RED if self.is_deterministic:
                     _require(isinstance(alone, Tree), "it does not even merge", refusal)
                     assert isinstance(alone, Tree)
@@ -616,6 +629,11 @@ class World:
                     pass
                 case _:
                     raise Wrong(f"an unexpected reason: {refusal}")
+
+    def _is_guilty(self, reason: Reason, alone: Candidate) -> bool:
+        tree = self.merge(alone)
+        is_red = isinstance(tree, Tree) and reason.check in self.reds(tree)
+        return is_red and reason.check not in self.reds(self.trees[alone.base])
 
     def _audit_runs(self, made: Plan) -> None:
         starts = [decision for decision in made.decisions if isinstance(decision, Start)]
@@ -651,6 +669,7 @@ def _shuffled(snapshot: Snapshot) -> Snapshot:
         merges=_reversed(snapshot.merges),
         trials={change: _reversed(assumed) for change, assumed in _reversed(snapshot.trials).items()},
         built=_reversed(snapshot.built),
+        alone=_reversed(snapshot.alone),
         evidence=_reversed(snapshot.evidence),
         decided=_reversed(snapshot.decided),
     )

@@ -611,6 +611,30 @@ def test_who_blocks_few_waits_for_its_turn() -> None:
     assert [run.key for run in history.runs if run.key.startswith("5|") and run.started_at < BEGIN + 600] == ["5|1,2,3,4"]
 
 
+def doubtful(*, is_bad: bool) -> list[Arrival]:
+    """As ``in_the_way``, but who meddles with all is most likely bad, and four ahead of it take long."""
+    ahead = [change(1, "a", minutes=5), *(change(number, f"b{number}", minutes=60) for number in (2, 3, 4, 5))]
+    names = [f"e{number}" for number in range(BLOCKS)]
+    blocker = change(6, "a", "b2", "b3", "b4", "b5", *names, at=1, chance=0.3, bad=is_bad)
+    return [*ahead, blocker, *(change(7 + number, name, at=2) for number, name in enumerate(names))]
+
+
+def test_who_blocks_many_and_is_most_likely_bad_is_refused_by_its_own_run_on_a_trunk_that_has_moved_since() -> None:
+    history = simulate(doubtful(is_bad=True), Worthwhile(), clash=0.0)
+    (run,) = (run for run in history.runs if run.key == "6|")
+    assert not run.is_aborted  # though 1, which it meddles with, has landed in the middle of it
+    assert ends(history)[1] == ("landed", 5)
+    assert ends(history)[6] == ("refused", 12)
+    assert all(how == ("landed", pytest.approx(12, abs=1)) for number, how in ends(history).items() if number > 6)
+
+
+def test_who_blocks_many_and_is_green_by_itself_waits_for_those_ahead_all_the_same() -> None:
+    history = simulate(doubtful(is_bad=False), Worthwhile(), clash=0.0)
+    assert [run.key for run in history.runs if run.changes == (ChangeId(6),)][:1] == ["6|"]
+    assert ends(history)[6][0] == "landed"
+    assert ends(history)[6][1] >= 60
+
+
 def test_a_run_on_a_less_likely_past_starts_when_those_ahead_are_about_to_be_decided() -> None:
     """Four are too many to overtake. Of the last one it is not known whether it will land."""
     ahead = [change(number, f"a{number}", minutes=60, chance=0.97) for number in (1, 2, 3)]
