@@ -68,6 +68,7 @@ class Reason:
     people: tuple[str, ...] = ()  # who could approve
     detail: str = ""  # a finished clause, such as "line 12: unknown key 'stge' (did you mean 'stage'?)"
     odds: tuple[tuple[str, float], ...] = ()  # whose fault it may be, with the chance of each, the likeliest first
+    base: Sha | None = None  # the trunk commit that it was red on, where trunk has moved since
 
 
 @dataclass(frozen=True, slots=True)

@@ -527,7 +527,9 @@ class _Draft:
                 advice = replace(advice, step=Step.CONTROL, tests=tests, not_before=not_before)
         match advice.step:
             case Step.REFUSE:
-                return _Finding(replace(_red(need, red), detail=told(case), odds=advice.blame.odds), is_guilty=True)
+                base_then = candidate.base if candidate.base != self.view.snapshot.trunk else None
+                reason = replace(_red(need, red), detail=told(case), odds=advice.blame.odds, base=base_then)
+                return _Finding(reason, is_guilty=True)
             case Step.HOLD:
                 assert control is not None
                 self._look_again(control.finished_at + RED_TRUNK_RECHECK_S)

@@ -50,7 +50,8 @@ def reason(cause: Reason, trunk: str = "main") -> str:
     match cause.why:
         case Why.CHECK_RED:
             tests = f": {names(cause.tests)} failed" if cause.tests else f": {cause.detail}" if cause.detail else ""
-            return clean(f"the check {cause.check} is red{tests}{_blame(cause)}")
+            then = f", by itself on {trunk} as of {cause.base[:10]}" if cause.base else ""
+            return clean(f"the check {cause.check} is red{tests}{then}{_blame(cause)}")
         case Why.CONFLICT:
             other = f"change {cause.change}" if cause.change else trunk
             return clean(f"it conflicts with {other} in {names(cause.paths) or 'its history'}")

@@ -1,10 +1,16 @@
 """What becomes of changes, on real Git with real checks: each test is a short story from push to verdict."""
 
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from ci.model import Sha
 from fakes.stand import PARTS, PLAIN, Stand, wait_for
+from gate.gate import Gate
+from gate.model import ChangeId, Forecast, Snapshot
+from gate.serve import open_server
 
 GOOD = "exit 0\n"
 ALL_GOOD = {"a/check.sh": 'test "$(cat a/x)" -le 1\n', "a/x": "0", "b/check.sh": GOOD, "b/x": "0", "notes": "n\n"}
@@ -260,3 +266,54 @@ def test_a_change_that_git_cannot_read_keeps_itself_waiting_and_nobody_else(stan
     stand.settle()
     assert (stand.verdict(lost), stand.verdict(good)) == (None, "landed")
     assert "git cannot read it" in stand.why(lost)["reasons"][0]["text"]
+
+
+def test_who_many_wait_for_is_refused_by_its_own_run_of_a_trunk_that_has_moved_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four changes ahead of it, whose checks wait to be let go, and eight behind it, each of a part of its own."""
+    parts = [f"p{number}" for number in range(1, 13)]
+    rules = "".join(f'[[check]]\nname = "{part}"\ncommand = "sh {part}/check.sh"\ninputs = ["{part}/"]\n' for part in parts)
+    wait = "while [ ! -e {}/go-{} ]; do sleep 0.05; done\n".format(tmp_path, "{}")
+    check = f"test -e p1/bad || exit 0\n{wait.format('bad')}exit 1\n"
+    rules = PLAIN.replace("workers = 2", "workers = 40") + rules
+    stand = Stand(tmp_path, rules, {f"{part}/check.sh": check if part == "p1" else GOOD for part in parts})
+    stand.settle()
+    trunk = stand.trunk()
+    first, *others = [stand.submit(f"{part} waits", {f"{part}/check.sh": wait.format(part) + check}) for part in parts[:4]]
+    bad = stand.submit("All parts", {**{f"{part}/x": "1" for part in parts}, "p1/bad": "1"})
+    behind = [stand.submit(f"More of {part}", {f"{part}/y": "1"}) for part in parts[4:]]
+    snapshot = Gate._snapshot
+
+    def doubt(gate: Gate, trunk: Sha) -> Snapshot:
+        made = snapshot(gate, trunk)
+        odds = {**made.outlook.forecasts, ChangeId(bad): Forecast(0.2)}
+        return replace(made, outlook=replace(made.outlook, forecasts=odds))
+
+    monkeypatch.setattr(Gate, "_snapshot", doubt)
+
+    seen: list[object] = []
+
+    def people() -> None:
+        try:
+            wait_for(lambda: any(run.changes == (bad,) for run in stand.state().runs.values()))
+            (tmp_path / "go-p1").touch()
+            wait_for(lambda: stand.verdict(first) == "landed")
+            (tmp_path / "go-bad").touch()
+            wait_for(lambda: stand.verdict(bad) == "refused")
+            wait_for(lambda: all(stand.verdict(change) == "landed" for change in behind))
+            seen.append([stand.verdict(change) for change in others])
+        finally:
+            for name in (*parts, "bad"):
+                (tmp_path / f"go-{name}").touch()
+
+    story = Thread(target=people)
+    story.start()
+    server = open_server([stand.path])
+    server.run(until_idle=True)
+    server.close()
+    story.join()
+    assert seen == [[None] * 3]  # nobody had to wait for those ahead
+    assert [stand.verdict(change) for change in others] == ["landed"] * 3
+    (reason,) = stand.why(bad)["reasons"]
+    assert reason["text"] == f"the check p1 is red: exit code 1, by itself on main as of {trunk[:10]}"
