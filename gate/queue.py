@@ -89,6 +89,7 @@ class Queue:
                 self._described = {entry: known for entry, known in self._described.items() if entry[0] != change}
                 if isinstance(event, RetryRequested):
                     self._findings.forget([change])  # red results from before it no longer count
+                    self.alone.pop(change, None)
             case ChangeRefused(change=change):
                 self._findings.forget([change])
                 self._drop_candidates(change)  # its trials stay: somebody may want it tried again

@@ -245,7 +245,7 @@ def test_waiting_push_streams_the_checks_and_fails_with_the_verdict(stand: Stand
 
 
 def test_sigterm_ends_the_daemon_cleanly_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    slow = PLAIN + '[[check]]\nname = "slow"\ncommand = "test -e go || sleep 60"\ninputs = ["x", "go"]\n'
+    slow = PLAIN + '[[check]]\nname = "slow"\ncommand = "grep -q 0 x || test -e go || sleep 60"\ninputs = ["x", "go"]\n'
     stand = Stand(tmp_path, slow, {"x": "0"})
     daemon = stand.daemon()
     change = stand.submit("slow one", {"x": "1"})

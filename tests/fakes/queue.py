@@ -217,6 +217,7 @@ class World:
 
     def retry(self, change: int) -> None:
         self._record(RetryRequested(self.now, ChangeId(change), "ann"))
+        self.alone.pop(ChangeId(change), None)
 
     def approve(self, change: int) -> None:
         newest = self.state.revisions[ChangeId(change)][-1]
