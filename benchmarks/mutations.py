@@ -116,6 +116,24 @@ BREAKS = (
         "is_tested = is_hurried and change.id in places",
         "is_tested = False",
     ),
+    Break(
+        "ready on top of changes that are not",
+        "gate/policy.py",
+        "member.state is _State.GREEN and self._is_company_green(member)",
+        "member.state is _State.GREEN",
+    ),
+    Break(
+        "the run by itself of who keeps others waiting is stopped when trunk moves",
+        "gate/plan.py",
+        "if last in self.view.by_themselves and last not in",
+        "if False and last not in",
+    ),
+    Break(
+        "refused for being red without the one that it is green on top of",
+        "gate/plan.py",
+        "assessment.standing is Standing.RED and not self._is_green_on_others(change, assessment)",
+        "assessment.standing is Standing.RED",
+    ),
 )
 
 
