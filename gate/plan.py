@@ -8,10 +8,11 @@ simulator.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import assert_never
 
-from ci.model import Check, InputKey, Result, Sha
+from ci.model import Check, CheckName, InputKey, Result, Sha
 from ci.proof import failed_tests
 from gate.blame import RETEST_APART_S, Advice, Case, Step, decide, retest_tests, told
 from gate.model import (
@@ -57,6 +58,7 @@ CONTROL_WORTH = 1.0  # of a run that a verdict waits for: more than that of any 
 GO_ON = -1.0  # worth of a run that nothing is decided by: it goes on where there is room
 BUILDS_AT_ONCE = 16  # candidates merged before the next plan, so that events never wait long for an answer
 
+_EVERY_WORKER_IS_BUSY = (Reason(Why.WAITS_FOR_WORKER),)
 _DEFAULT = Forecast()
 _NOTHING = Evidence()
 
@@ -295,11 +297,12 @@ class _Draft:
             self._apply(change, _Explored(proposal, under_way, waits, reasons, is_told=False, trunk=None))
 
     def _take_over(self, proposal: Proposal, explored: _Explored) -> None:
+        trunk = None if explored.trunk is None else self.view.snapshot.trunk
         if explored.proposal is not proposal:  # as much is known of it, but it is worth something else
             wishes = tuple([_Wish(wish.key, wish.need, proposal) for wish in explored.wishes])
-            explored = replace(explored, wishes=wishes, proposal=proposal)
-        if explored.trunk not in (None, self.view.snapshot.trunk):
-            explored = replace(explored, trunk=self.view.snapshot.trunk)
+            explored = _Explored(proposal, wishes, explored.waits, explored.reasons, explored.is_told, trunk)
+        elif explored.trunk != trunk:
+            explored = replace(explored, trunk=trunk)
         self._apply(proposal.change, explored)
         known = proposal.known
         if known is not None and known.alters_at == NEVER and known.standing in (Standing.UNKNOWN, Standing.STUCK):
@@ -833,19 +836,24 @@ class _Draft:
         for id_, needs in self.waits.items():
             runs = tuple(_waits_for(need) for need in needs if need.key in under_way)
             if needs and not runs:
-                runs = (Reason(Why.WAITS_FOR_WORKER),)
+                runs = _EVERY_WORKER_IS_BUSY
             if id_ in self.holds:
                 self.holds[id_] += runs
 
     def _not_considered(self, change: Change) -> tuple[Reason, ...]:
-        blocked = next((needed for needed in change.depends if needed in self.view.waiting), None)
-        if blocked is not None:
-            return (Reason(Why.WAITS_FOR_CHANGE, change=blocked),)
-        return (Reason(Why.WAITS_FOR_WORKER),)
+        for needed in change.depends:
+            if needed in self.view.waiting:
+                return (Reason(Why.WAITS_FOR_CHANGE, change=needed),)
+        return _EVERY_WORKER_IS_BUSY
 
 
 def _waits_for(need: Need) -> Reason:
-    return Reason(Why.WAITS_FOR_CHECK, check=need.check.name)
+    return _waits_for_check(need.check.name)
+
+
+@lru_cache(maxsize=1000)
+def _waits_for_check(check: CheckName) -> Reason:
+    return Reason(Why.WAITS_FOR_CHECK, check=check)
 
 
 def _red(need: Need, result: Result) -> Reason:

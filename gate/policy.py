@@ -41,6 +41,7 @@ GOES_ON = 0.3  # the chance, at least, of a past that nobody asks for now: what 
 HELD_WORTH = 1e-6  # times the usual: a draft is tested when nobody else wants the worker
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 MOST_WORTH = 0.5  # of any run, on the core's scale, where verdicts' own runs are worth 1
+HORIZON = 500  # changes beyond as many as there are workers; whoever is farther back is not looked at yet
 LOOKS_PER_RUN = 8  # how often, while a run of a change would last, it is asked anew whether overtaking pays
 
 _DEFAULT = Forecast()
@@ -307,6 +308,9 @@ class _Board:
         ordered = sorted([change for change in view.queue if not change.holds and self._takes_part(change)], key=rank)
         if view.is_stacked:
             ordered = list(_after_dependencies(ordered, view.waiting.keys()))
+        near = HORIZON + view.snapshot.workers
+        # Who was tested once stays, though others have come ahead of it since: its runs go on.
+        ordered[near:] = [change for change in ordered[near:] if change.id in places]
         self._ordered_for, self._ordered_as = (view.queue if is_plain else None), tuple(ordered)
         return self._ordered_as
 

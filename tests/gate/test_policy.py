@@ -401,6 +401,31 @@ def behind_long_ones(count: int, chance: float = 0.6) -> Told:
     return queue
 
 
+def test_who_is_far_back_is_looked_at_when_those_ahead_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gate.policy.HORIZON", 1)
+    queue = apart(*[RUN_S] * 6, workers=2)
+    for at in upto(6):
+        push(queue, at)
+    queue.turns()
+    assert (queue.runs(), queue.whys(4), queue.whys(6)) == ([(1,), (2,)], [Why.WAITS_FOR_WORKER], [Why.WAITS_FOR_WORKER])
+    assert not any(candidate.entries[-1:] == ((ChangeId(4), 1),) for candidate in queue.merges)
+    queue.settle()
+    assert {at: queue.verdict(at) for at in upto(6)} == dict.fromkeys(upto(6), LANDED)
+
+
+def test_what_runs_is_not_stopped_because_many_come_ahead_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gate.policy.HORIZON", 0)
+    queue = apart(*[RUN_S] * 6, workers=2)
+    for at in (1, 2):
+        push(queue, at, priority=Priority.LOW)
+    queue.turns()
+    queue.wait(RUN_S * 0.95)
+    for at in (3, 4, 5):
+        push(queue, at)
+    queue.turns()
+    assert queue.all_runs() == queue.runs() == [(1,), (2,)]
+
+
 def behind_a_doubtful_one(chance: float = 0.3) -> Told:
     """Changes 1 to 4, each of a check of its own; 5, most likely bad, touches the checks of all; 6 to 13 stand behind it.
 
