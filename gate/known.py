@@ -50,13 +50,13 @@ class Knowledge:
         snapshot = view.snapshot
         doubtful = {*self._tried(snapshot.trials), *self._merged(snapshot), *self._learned(snapshot.evidence)}
         doubtful.update(self._begun_and_ended(view.running))
-        if view.now >= self._next_at:
+        is_due = view.now >= self._next_at
+        if is_due:
             doubtful.update(known for known in self._kept if known.alters_at <= view.now)
-            self._next_at = NEVER
         for known in doubtful:
             if known.is_current and self._is_replaced(known):
                 altered.add(known.change.id)
-        if self._next_at == NEVER:
+        if is_due:
             self._next_at = min([known.alters_at for known in self._kept if known.is_current], default=NEVER)
         return altered
 

@@ -16,6 +16,7 @@ from ci.model import Check, CheckName, InputKey, Result, Sha
 from ci.proof import failed_tests
 from gate.blame import RETEST_APART_S, Advice, Case, Step, decide, retest_tests, told
 from gate.model import (
+    Assumption,
     Build,
     Cancel,
     Candidate,
@@ -61,6 +62,7 @@ BUILDS_AT_ONCE = 16  # candidates merged before the next plan, so that events ne
 _EVERY_WORKER_IS_BUSY = (Reason(Why.WAITS_FOR_WORKER),)
 _DEFAULT = Forecast()
 _NOTHING = Evidence()
+_NO_TRIALS: Mapping[Assumption, tuple[Need, ...]] = {}
 
 
 def plan(snapshot: Snapshot, now: float, policy: Policy = worthwhile) -> Plan:
@@ -87,8 +89,8 @@ class Planner:
         for change in view.questionable:
             draft.refuse_hopeless(change)
         draft.consider_all(self._policy(view))
-        for id_ in sorted(view.by_themselves):
-            draft.judge_by_itself(view.waiting[id_])
+        for id_, worth in sorted(view.by_themselves.items()):
+            draft.judge_by_itself(view.waiting[id_], worth)
         draft.build()
         draft.land()
         draft.start_and_cancel()
@@ -441,24 +443,38 @@ class _Draft:
         touching = (change.id for change in ahead if not change.paths.isdisjoint(reason.paths))
         return next(touching, candidate.entries[-2][0])
 
-    def judge_by_itself(self, change: Change) -> None:
-        """By its own run on trunk, perhaps as that was a while ago, though changes ahead are undecided: decision 0014."""
-        candidate = self.view.snapshot.alone.get(change.id)
-        if candidate is None or candidate.entries != (change.entry,) or self.view.objection(change, ()) is not None:
-            return
+    def judge_by_itself(self, change: Change, worth: float) -> None:
+        """By its own run on trunk, perhaps as that was a while ago, though changes ahead are undecided: decision 0014.
+
+        worth: of such a run that is under way.
+        """
         if self.is_trunk_red or change.id in self.refusals or change.id in self.ready:
             return
-        assessment = self.view.assess(candidate, change.evidence_from)
-        self._look_again(assessment.again_at)
-        if assessment.standing is Standing.RED and not self._is_green_on_others(change, assessment):
-            self._judge_red(change, candidate, assessment)
+        if self.view.objection(change, ()) is not None:
+            return
+        running = self.view.running
+        for candidate in self.view.alone(change):
+            assessment = self.view.assess(candidate, change.evidence_from)
+            self._look_again(assessment.again_at)
+            if assessment.standing is Standing.RED and self._is_measure(change, candidate, assessment):
+                self._judge_red(change, candidate, assessment)
+                return
+            for need in assessment.open:
+                if need.key in running and running[need.key].changes == (change.id,):
+                    self._want(need, candidate, f"change {change.id}", worth)
 
-    def _is_green_on_others(self, change: Change, alone: Assessment) -> bool:
-        """What it is red for by itself was green on top of somebody who waits: that may be what it needs."""
-        found = self.view.snapshot.findings.get(change.id)
-        if found is None or found.clean_with.isdisjoint(self.view.waiting):
-            return False
-        return any(need.check.name in found.green for need, _ in alone.red)
+    def _is_measure(self, change: Change, alone: Candidate, found: Assessment) -> bool:
+        """Nothing speaks against judging the change by what is red on this trunk: none of it is green on a past that may
+        still come true, and an earlier trunk was never seen red itself."""
+        red = {need.check.name for need, _ in found.red}
+        for needs in self.view.snapshot.trials.get(change.id, _NO_TRIALS).values():
+            same = tuple([need for need in needs if need.check.name in red])
+            if same and self.view.assess_needs(same, 0.0).standing is Standing.GREEN:
+                return False
+        then = self.view.snapshot.merges.get(alone.parent) if alone.base != self.view.snapshot.trunk else None
+        return not isinstance(then, Merged) or not any(
+            need.check.name in red and self._evidence(need).red is not None for need in then.needs
+        )
 
     def _judge_red(self, change: Change, candidate: Candidate, assessment: Assessment) -> None:
         """Whose fault a red check is, and what would tell, see gate/blame.py.
@@ -783,15 +799,8 @@ class _Draft:
         return isinstance(outcome, Merged)
 
     def _may_be_of_use(self, run: Running) -> bool:
-        """Nothing asks for it now, but what it was started for has yet to be merged on trunk as it is, or its change is
-        going to be judged by it."""
-        last = run.changes[-1] if run.changes else None
-        if last in self.view.by_themselves and last not in self.refusals and last not in self.ready:
-            alone = self.view.snapshot.alone.get(last)
-            merged = None if alone is None else self.view.snapshot.merges.get(alone)
-            if isinstance(merged, Merged) and any(need.key == run.key for need in merged.needs):
-                return True
-        return last in self.unsure
+        """Nothing asks for it now, but what it was started for has yet to be merged on trunk as it is."""
+        return any(change in self.unsure for change in run.changes[-1:])
 
     def _is_kept(self, candidate: Candidate) -> bool:
         return bool(candidate.entries) and self.view.snapshot.built.get(candidate.entries[-1][0]) == candidate

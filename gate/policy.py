@@ -616,12 +616,10 @@ class _Board:
     def _chance_to_land(self, member: _Member) -> float:
         """That it is fine, and breaks nothing with those ahead that land; by Bayes' rule after each red run of it."""
         clash = self._outlook.clash
+        chance: float
         chance = member.chance = self._chance(member)
         found = member.finding or _NOTHING
-        if found.green:
-            touches = member.change.touches
-            share = 1.0 if self._per_change else len(found.green & touches) / max(1, len(touches))
-            chance **= 1.0 - share
+        chance **= 1.0 - self._share_of_green(member)
         least = chance
         for others in found.red_with:
             all_land = all_fine = 1.0
@@ -636,6 +634,13 @@ class _Board:
             if other.change.id not in found.clean_with:
                 least *= 1.0 - clash * other.lands
         return max(1e-3, round(least, 3))  # what is less than that off is not worth looking at those behind again
+
+    def _share_of_green(self, member: _Member) -> float:
+        """Of its checks, those that were green with it as the last change of some candidate."""
+        green, touches = (member.finding or _NOTHING).green, member.change.touches
+        if self._per_change:
+            return 1.0 if green else 0.0
+        return len(green & touches) / max(1, len(touches)) if green else 0.0
 
     def _lands(self, change: ChangeId, reader: _Member) -> float:
         if self._meddling.knows(change):
@@ -1012,7 +1017,7 @@ class _Board:
                 [self._suspicion(other.at, member.at) for other in others] if self._accused else None,
                 member.forecast,
                 self._behind(member),
-                (self._begun_cover(member), self._probe(member)) if member.blocks else None,
+                self._blocking(member) if member.blocks else None,
             )
             member.due_at = member.thought_due_at
             is_same = member.thought_of == rests_on and all(known.is_current for known in member.thought_with)
@@ -1035,9 +1040,8 @@ class _Board:
         fixed = {self._bit_if_known(needed) for needed in member.change.depends}
         if member.blocks and (gain := self._probe(member)) > 0.0:
             known = self._ask(0, member.change)
-            state, parts = self._state_of(known)
-            if state is _State.UNKNOWN:
-                yield self._beside(member, known, 0, parts, gain)
+            if known.standing is Standing.UNBUILT or len(known.runs) < len(known.assessment.open):
+                yield self._beside(member, known, 0, self._state_of(known)[1], gain)
         found: dict[int, float] = {}
         # Just in time: before those ahead are about to be decided nothing can land by it, and it may still turn out useless.
         may_turn = member.path >= OTHER_CHANCE and not (member.blocks and len(undecided) > COVER_AT_MOST)
@@ -1159,32 +1163,46 @@ class _Board:
             chance = path * max(COVER_GAIN, gain_s / usual_s) * (1 + BLOCKS) / max(1, states.count(_State.UNKNOWN))
             yield from ((past, min(1.0, chance)) for past in pasts)
 
+    def _blocking(self, member: _Member) -> tuple[object, ...]:
+        """What is thought of others of one that blocks them rests on this, too."""
+        return self._begun_cover(member), self._probe(member), self._red_alone(member) >= RED_CHANCE
+
     def _probe(self, member: _Member) -> float:
         """What it is worth to run one that blocks others on trunk as it is, with nothing ahead, see decision 0014: the
-        chance that it is red, and so decided, for as many as it blocks. 0: nothing, or it is under way."""
+        chance that it is red, and so decided, for as many as it blocks. 0: nothing, or an earlier trunk is to tell."""
         undecided = member.direct & self.undecided
         if undecided.bit_count() <= COVER_AT_MOST or member.direct & self.ready or self._depends_on(member, undecided):
             return 0.0
-        if any(run.changes == (member.change.id,) for run in self._runs_of.get(member.change.id, ())):
-            return 0.0
         red = self._red_alone(member)
-        return red * (1 + BLOCKS) if red >= RED_CHANCE else 0.0
+        if red < RED_CHANCE:
+            return 0.0
+        view, change = self._view, member.change
+        for candidate in view.alone(change):
+            if candidate.base != view.snapshot.trunk:
+                found = view.assess(candidate, change.evidence_from)
+                if found.standing is Standing.RED or any(need.key in view.running for need in found.open):
+                    return 0.0
+        return red * (1 + BLOCKS)
 
     def _red_alone(self, member: _Member) -> float:
         """The chance that it is red on trunk with nothing ahead: it is at fault, or breaks with one that landed since."""
-        found = member.finding or _NOTHING
-        if frozenset() in found.red_with:
+        view, change = self._view, member.change
+        if any(view.assess(each, change.evidence_from).standing is Standing.RED for each in view.alone(change)):
             return 1.0
-        return 1.0 - self._chance(member) * (1.0 - self._outlook.clash) ** len(found.met - found.clean_with)
+        found = member.finding or _NOTHING
+        fine: float = self._chance(member) ** (1.0 - self._share_of_green(member))
+        return 1.0 - fine * (1.0 - self._outlook.clash) ** len(found.met - found.clean_with)
 
-    def _by_themselves(self, view: View) -> Iterator[ChangeId]:
-        """Those that block others, and are most likely red whoever of those ahead lands: their run on an earlier trunk goes
-        on, and they are judged by it."""
-        for id_ in view.snapshot.alone:
-            if self._meddling.knows(id_):
-                member = self._member(self._meddling.position(id_))
-                if member.blocks and member.direct & self.undecided and self._red_alone(member) >= RED_CHANCE:
-                    yield id_
+    def _by_themselves(self, view: View) -> Iterator[tuple[ChangeId, float]]:
+        """Those that block others, and are most likely red whoever of those ahead lands: they are judged by their own runs,
+        which go on when trunk moves. And what these are worth."""
+        for member in self._order:
+            if member.blocks and member.direct & self.undecided and (red := self._red_alone(member)) >= RED_CHANCE:
+                id_ = member.change.id
+                runs = [run for run in self._runs_of.get(id_, ()) if run.changes == (id_,)]
+                parts = tuple([(self._usual_s(member.change), run.started_at) for run in runs])
+                gain = red * (1 + BLOCKS) * self._sticks
+                yield id_, min(MOST_WORTH, self.weight(member.change, view.now) * gain / max(1.0, left_s(parts, view.now)))
 
     def _begun_cover(self, member: _Member) -> tuple[list[int], float]:
         """In whose outcomes the pasts of it differ of which runs are under way that began together, and when they did; none

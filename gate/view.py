@@ -142,7 +142,7 @@ class View:
             self._tangled = self._find_tangled()
         self.running = {run.key: run for run in snapshot.running}
         self.moments: list[float] = []  # when the policy wants to be asked again, though nothing happens
-        self.by_themselves: set[ChangeId] = set()  # whom the policy wants judged by their own run, see Snapshot.alone
+        self.by_themselves: dict[ChangeId, float] = {}  # whom the policy wants judged by their own run; its worth
         self._sound: set[tuple[Entry, ...]] = set()  # changes to which there is no objection, in this order on trunk
 
     def hopelessness(self, change: Change) -> tuple[Reason, ...]:
@@ -197,6 +197,15 @@ class View:
         if isinstance(outcome, Unmerged):
             return Assessment(Standing.UNMERGED)
         return self.assess_needs(outcome.needs, red_from)
+
+    def alone(self, change: Change) -> Iterator[Candidate]:
+        """The change with nothing ahead of it, as far as that was merged: on trunk as it is, and on the one on which it was
+        last run so."""
+        here = Candidate(self.snapshot.trunk, (change.entry,))
+        then = self.snapshot.alone.get(change.id, here)
+        for candidate in (here, then) if then != here else (here,):
+            if candidate.entries == here.entries and isinstance(self.snapshot.merges.get(candidate), Merged):
+                yield candidate
 
     def candidate(self, proposal: Proposal) -> Candidate:
         return Candidate(self.snapshot.trunk, proposal.entries, proposal.together)

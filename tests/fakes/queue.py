@@ -380,8 +380,13 @@ class World:
                     book.end(event.run, result.outcome if says_all else None)
                 case ChangeSubmitted(submission=item):
                     book.forget([item.change])
-                case RetryRequested(change=change):
+                case RetryRequested(change=change) | ChangeRefused(change=change) | ChangeWithdrawn(change=change):
                     book.forget([change])
+                case LandingStarted(changes=entries):
+                    landed = [self._newest(entry) for entry in entries]
+                    book.forget(change.id for change in landed)
+                    there = (item for item in self.state.waiting.values() if item.at <= event.at)
+                    book.land(landed, [self._describe(submission) for submission in there])
                 case _:
                     pass
         return dict(book.findings)

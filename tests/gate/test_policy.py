@@ -426,17 +426,38 @@ def test_what_runs_is_not_stopped_because_many_come_ahead_of_it(monkeypatch: pyt
     assert queue.all_runs() == queue.runs() == [(1,), (2,)]
 
 
-def behind_a_doubtful_one(chance: float = 0.3) -> Told:
-    """Changes 1 to 4, each of a check of its own; 5, most likely bad, touches the checks of all; 6 to 13 stand behind it.
+def behind_a_doubtful_one(
+    chance: float = 0.3,
+    ahead: Sequence[float] = (0.9,) * 4,
+    breaks: Sequence[dict[str, str]] = ({"f1": "0", "g1": "new"},),
+    *,
+    retest: bool = False,
+) -> Told:
+    """Changes ``ahead``, each of a check of its own; one, most likely bad, that touches the checks of all; eight behind it.
 
-    Check c1 is red with change 5 alone, and green with 1 and 5.
+    breaks: check c1; unless told, it is red with the doubtful one alone, and green with 1 and that.
     """
-    codes = [code(f"c{at}", f"f{at}", f"g{at}", breaks=[{"f1": "0", "g1": "new"}][: at == 1]) for at in upto(12)]
-    queue = queue_of(codes, [0.9] * 4 + [chance] + [0.9] * 8, {}, workers=200)
-    for at in upto(4):
+    count = len(ahead) + 8
+    codes = [code(f"c{at}", f"f{at}", f"g{at}", breaks=breaks if at == 1 else (), retest=retest) for at in upto(count)]
+    queue = queue_of(codes, [*ahead, chance] + [0.9] * 8, {}, workers=400)
+    for at in upto(len(ahead)):
         push(queue, at)
-    queue.push({f"g{at}": "new" for at in upto(12)})
-    for at in range(5, 13):
+    queue.push({f"g{at}": "new" for at in upto(count)})
+    for at in range(len(ahead) + 1, count + 1):
+        push(queue, at)
+    queue.turns()
+    return queue
+
+
+def behind_a_line(chance: float = 0.3, breaks: Sequence[dict[str, str]] = (), *, retest: bool = False) -> Told:
+    """Changes 1 to 8 in one line of check a; 9 touches that and the checks of 10 to 17, which have one each."""
+    codes = [code("a", *[f"f{at}" for at in upto(9)], breaks=breaks, retest=retest)]
+    codes += [code("z", "z"), *(code(f"c{at}", f"f{at}", f"g{at}") for at in range(10, 18))]
+    queue = queue_of(codes, [0.9] * 8 + [chance] + [0.9] * 9, {"z": 10.0}, workers=200)
+    for at in upto(8):
+        push(queue, at)
+    queue.push({"f9": "new", **{f"g{at}": "new" for at in range(10, 18)}})
+    for at in range(10, 18):
         push(queue, at)
     queue.turns()
     return queue
@@ -475,6 +496,67 @@ def test_who_is_green_on_top_of_one_ahead_is_not_refused_for_being_red_without_i
     end_check(queue, "c1", 1, 2, 3, 4, 5)
     end_check(queue, "c1", 5)
     assert queue.verdict(5) is None
+
+
+def test_who_is_green_with_one_that_has_landed_is_not_refused_for_an_earlier_trunk() -> None:
+    queue = behind_a_doubtful_one(0.45, ahead=(0.9, 0.3, 0.3, 0.3))
+    end_check(queue, "c1", 1, 5)  # what it was red for, 1 mends
+    end_check(queue, "c1", 1)
+    assert queue.verdict(1) is LANDED
+    end_check(queue, "c1", 5)
+    assert queue.verdict(5) is None
+
+
+def test_an_earlier_trunk_that_was_red_itself_is_no_measure() -> None:
+    queue = behind_a_doubtful_one(breaks=[{"g1": "new"}])
+    control = code("c1", "f1", "g1").key(queue.tree)
+    end_check(queue, "c1", 1)
+    assert queue.verdict(1) is LANDED
+    queue.store[control].insert(0, replace(queue.store[control][0], outcome=Outcome.RED))
+    end_check(queue, "c1", 5)
+    assert queue.verdict(5) is None
+
+
+def test_the_run_by_itself_of_an_earlier_trunk_gives_way_to_what_is_worth_more() -> None:
+    """All workers are busy with it, and a change that takes ten seconds gets one."""
+    queue = behind_a_line()
+    end_check(queue, "a", 1)
+    for run in [run for run, start in queue.running.items() if _numbers(start) != (9,)]:
+        queue.lose_run(run)
+    queue.workers = len(queue.running)
+    queue.push({"z": "new"})
+    queue.turns()
+    assert ("z", (18,)) in queue.tested()
+
+
+def test_who_is_green_by_itself_is_not_run_so_again_on_each_new_trunk() -> None:
+    queue = behind_a_line()
+    for check, _ in sorted(one for one in queue.tested() if one[1] == (9,)):
+        end_check(queue, check, 9)
+    for at in upto(4):
+        end_check(queue, "a", *upto(at))
+        assert queue.verdict(at) is LANDED
+    assert [start.check.name for start in queue.started if _numbers(start) == (9,)].count(CheckName("a")) == 1
+
+
+def test_after_a_move_by_hand_that_has_nothing_to_do_with_it_it_is_judged_all_the_same() -> None:
+    queue = behind_a_doubtful_one()
+    queue.move_trunk({"README": "new"})
+    queue.turns()
+    end_check(queue, "c1", 5)
+    assert queue.verdict(5) is REFUSED
+
+
+def test_while_it_is_judged_by_one_trunk_it_is_not_run_on_the_next() -> None:
+    queue = behind_a_line(breaks=[{"f9": "new"}], retest=True)
+    queue.outlook = replace(queue.outlook, flakes={CheckName("a"): 0.1})
+    for check, _ in sorted((one for one in queue.tested() if one[1] == (9,)), reverse=True):
+        end_check(queue, check, 9)
+    assert Why.WAITS_FOR_CHECK in queue.whys(9)  # its failed test is run again in a minute
+    for at in upto(2):
+        end_check(queue, "a", *upto(at))
+        assert queue.verdict(at) is LANDED
+    assert [start.check.name for start in queue.started if _numbers(start) == (9,)].count(CheckName("a")) == 1
 
 
 def test_who_most_likely_is_fine_is_not_run_by_itself_behind_others() -> None:
@@ -771,3 +853,21 @@ def test_a_clock_that_is_set_back_is_believed() -> None:
     queue.now -= 5
     queue.turn()
     assert queue.runs() == []
+
+
+def test_of_two_pauses_the_one_that_ends_second_is_noticed() -> None:
+    queue = apart(*[RUN_S] * 3, workers=8)
+    queue.codes = tuple(replace(item, check=replace(item.check, max_age_s=400.0)) for item in queue.codes)
+    queue.push({"f1": "new", "f2": "new"})
+    push(queue, 3)
+    queue.turns()
+    queue.finish("c1", 1)  # green for 400 seconds
+    for check, change in (("c2", 1), ("c3", 2)):
+        queue.turns()
+        queue.finish(check, change, Outcome.INFRASTRUCTURE)
+    queue.turns()
+    for _ in range(2):
+        assert queue.told.look_again_at is not None
+        queue.now = queue.told.look_again_at
+        queue.turns()
+    assert ("c3", (2,)) in queue.tested()
