@@ -938,14 +938,17 @@ class _Board:
         self._fund_chosen(line, fine, chosen, is_red)
 
     def _fund_chosen(self, line: list[_Member], fine: list[float], chosen: dict[int, float], is_red: bool) -> None:
-        before = 0
+        before = began = 0  # so many of the line are in the last run that is chosen, and in the last one that is under way
         tested: list[_Member] = []
         for count, member in enumerate(line, 1):
             tested.append(member)
             if is_red and count == len(line):
                 self._fund(member, 0.0, 0.0, worth=0.0)  # known to be red: judged, not run
             elif count in chosen:
-                lands = (count - before) * fine[count] / fine[before]
+                # A run under way is worth what it would be if it were to be started: else it is stopped for another, and that
+                # for it.
+                since = began if member.state is _State.RUNNING else before
+                lands = (count - since) * fine[count] / fine[since]
                 oldest = min(tested, key=lambda other: other.change.submitted_at).change
                 self._fund(member, chosen[count], lands, in_line=True, oldest=oldest)
             else:
@@ -953,6 +956,7 @@ class _Board:
             for other in tested[:-1]:
                 self._fund(other, 0.0, 0.0, worth=-1.0, cover=member.change.id)
             tested, before = [], count
+            began = count if member.state is _State.RUNNING else began
         for other in tested:
             self._fund(other, 0.0, 0.0, worth=-1.0)
 

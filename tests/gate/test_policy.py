@@ -855,6 +855,16 @@ def test_a_clock_that_is_set_back_is_believed() -> None:
     assert queue.runs() == []
 
 
+def test_a_batch_and_another_run_do_not_stop_each_other_in_turn() -> None:
+    """Worth more than the other one before it starts, the batch is not worth less as soon as it runs."""
+    codes = [code("unit", "f1", "f2"), code("other", "f3")]
+    queue = queue_of(codes, [0.9] * 3, {"unit": 3641.0, "other": 2500.0}, workers=1)
+    for at in upto(3):
+        push(queue, at)
+    queue.turns()
+    assert queue.all_runs()[-1:] == queue.runs() == [(1, 2)]
+
+
 def test_of_two_pauses_the_one_that_ends_second_is_noticed() -> None:
     queue = apart(*[RUN_S] * 3, workers=8)
     queue.codes = tuple(replace(item, check=replace(item.check, max_age_s=400.0)) for item in queue.codes)
