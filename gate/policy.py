@@ -945,8 +945,8 @@ class _Board:
             if is_red and count == len(line):
                 self._fund(member, 0.0, 0.0, worth=0.0)  # known to be red: judged, not run
             elif count in chosen:
-                # A run under way is worth what it would be if it were to be started: else it is stopped for another, and that
-                # for it.
+                # A run under way is worth what it would be if it were to be started: else it is stopped for another, and
+                # that for it.
                 since = began if member.state is _State.RUNNING else before
                 lands = (count - since) * fine[count] / fine[since]
                 oldest = min(tested, key=lambda other: other.change.submitted_at).change
