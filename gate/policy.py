@@ -128,6 +128,7 @@ class _Member:
     accuses: tuple[int, float] | None = None  # since its batch was red: a position, and the chance that this one is to blame
     ends_line: bool = False  # those before it in its line are none of the business of those after it
     blocks: bool = False  # so many wait behind it that its verdict is worth more than its landing
+    blocking: tuple[object, ...] | None = None  # what is known of it as one that does
     foreseen_until: float = NEVER  # when it has to be thought of again when it will be decided
     main: "Choice | None" = None
     alternates: tuple["Choice", ...] = ()
@@ -239,6 +240,10 @@ class _Board:
         for line in self._stale_lines:
             self._fund_line(self._lines.get(line, []))
         self._held = [self._look_at_held(change) for change in view.queue if change.holds and self._takes_part(change)]
+        for member in self._order:
+            blocking = self._blocking(member) if member.blocks else None
+            if blocking != member.blocking:  # by what nothing else of it rests on: runs by itself, of an earlier trunk
+                member.blocking, member.alternates_until = blocking, 0.0
         view.by_themselves.update(self._by_themselves(view))
         return self._emit(view)
 
@@ -1021,7 +1026,7 @@ class _Board:
                 [self._suspicion(other.at, member.at) for other in others] if self._accused else None,
                 member.forecast,
                 self._behind(member),
-                self._blocking(member) if member.blocks else None,
+                member.blocking,
             )
             member.due_at = member.thought_due_at
             is_same = member.thought_of == rests_on and all(known.is_current for known in member.thought_with)
