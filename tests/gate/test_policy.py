@@ -5,15 +5,15 @@ and workers are what a story says. Every turn is audited (fakes/queue.py).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunId, Sha
-from fakes.queue import Code, World, code
+from fakes.queue import code
+from fakes.told import RUN_S, Run, Told, numbers, queue_of
 from gate.model import (
-    Candidate,
     Change,
     ChangeId,
     Evidence,
@@ -21,9 +21,7 @@ from gate.model import (
     Need,
     Outlook,
     Priority,
-    RunStarted,
     Snapshot,
-    Start,
     Verdict,
     Why,
 )
@@ -31,58 +29,6 @@ from gate.policy import AGING_S, COVER_AT_MOST, KEEP_CHANCE, OTHER_CHANCE, PATIE
 from gate.view import View
 
 LANDED, REFUSED = Verdict.LANDED, Verdict.REFUSED
-RUN_S = 300.0
-
-Run = tuple[int, ...]  # the changes of a candidate that is tested
-
-
-@dataclass
-class Told(World):
-    """A world that also tells of authors, of the bound of a batch, and since when runs go on."""
-
-    batch: int = 0
-    authors: dict[int, str] = field(default_factory=dict)
-
-    def snapshot(self) -> Snapshot:
-        told = super().snapshot()
-        began = {event.run: event.at for event in self.events if isinstance(event, RunStarted)}
-        return replace(
-            told,
-            batch=self.batch,
-            changes=tuple(replace(change, by=self.authors.get(change.id, change.by)) for change in told.changes),
-            running=tuple(replace(run, started_at=began.get(run.run, run.started_at)) for run in told.running),
-        )
-
-    def runs(self) -> list[Run]:
-        """The changes of each run under way, oldest run first."""
-        return [_numbers(start) for start in self.running.values()]
-
-    def all_runs(self) -> list[Run]:
-        return [_numbers(start) for start in self.started]
-
-    def end(self, *changes: int, outcome: Outcome | None = None) -> None:
-        """End the run of just these changes."""
-        (run,) = (run for run, start in self.running.items() if _numbers(start) == changes)
-        self.finish_check(run, outcome)
-
-
-def _numbers(start: Start) -> Run:
-    return tuple(change for change, _ in start.candidate.entries)
-
-
-def queue_of(codes: Sequence[Code], chances: Iterable[float], durations: dict[str, float], **settings: Any) -> Told:
-    outlook = Outlook(
-        forecasts={ChangeId(at): Forecast(chance) for at, chance in enumerate(chances, 1)},
-        durations={item.check.name: durations.get(item.check.name, RUN_S) for item in codes},
-        clash=settings.pop("clash", 0.0),
-    )
-    files = {path: "0" for item in codes for path in sorted(item.inputs)}
-    queue = Told(tuple(codes), files, outlook=outlook, **settings)
-    for item in codes:
-        run = RunId(f"base {item.check.name}")
-        queue.running[run] = Start(item.check, item.key(queue.tree), Candidate(queue.trunk), "")
-        queue.finish_check(run)
-    return queue
 
 
 def line(*chances: float, bad: Iterable[int] = (), waiting: int | None = None, **settings: Any) -> Told:
@@ -464,7 +410,7 @@ def behind_a_line(chance: float = 0.3, breaks: Sequence[dict[str, str]] = (), *,
 
 
 def end_check(queue: Told, check: str, *changes: int) -> None:
-    (run,) = (run for run, start in queue.running.items() if (start.check.name, _numbers(start)) == (check, changes))
+    (run,) = (run for run, start in queue.running.items() if (start.check.name, numbers(start)) == (check, changes))
     queue.finish_check(run)
     queue.turns()
 
@@ -485,7 +431,7 @@ def test_who_blocks_others_is_judged_by_its_own_run_though_trunk_has_moved_and_c
 def test_a_trunk_that_somebody_else_has_moved_may_mend_what_a_change_was_red_for_by_itself() -> None:
     queue = behind_a_doubtful_one()
     queue.move_trunk({"f1": "mended"})
-    (run,) = (run for run, start in queue.running.items() if (start.check.name, _numbers(start)) == ("c1", (5,)))
+    (run,) = (run for run, start in queue.running.items() if (start.check.name, numbers(start)) == ("c1", (5,)))
     queue.finish_check(run)
     queue.turns()
     assert queue.verdict(5) is None
@@ -521,7 +467,7 @@ def test_the_run_by_itself_of_an_earlier_trunk_gives_way_to_what_is_worth_more()
     """All workers are busy with it, and a change that takes ten seconds gets one."""
     queue = behind_a_line()
     end_check(queue, "a", 1)
-    for run in [run for run, start in queue.running.items() if _numbers(start) != (9,)]:
+    for run in [run for run, start in queue.running.items() if numbers(start) != (9,)]:
         queue.lose_run(run)
     queue.workers = len(queue.running)
     queue.push({"z": "new"})
@@ -536,7 +482,7 @@ def test_who_is_green_by_itself_is_not_run_so_again_on_each_new_trunk() -> None:
     for at in upto(4):
         end_check(queue, "a", *upto(at))
         assert queue.verdict(at) is LANDED
-    assert [start.check.name for start in queue.started if _numbers(start) == (9,)].count(CheckName("a")) == 1
+    assert [start.check.name for start in queue.started if numbers(start) == (9,)].count(CheckName("a")) == 1
 
 
 def test_after_a_move_by_hand_that_has_nothing_to_do_with_it_it_is_judged_all_the_same() -> None:
@@ -556,7 +502,7 @@ def test_while_it_is_judged_by_one_trunk_it_is_not_run_on_the_next() -> None:
     for at in upto(2):
         end_check(queue, "a", *upto(at))
         assert queue.verdict(at) is LANDED
-    assert [start.check.name for start in queue.started if _numbers(start) == (9,)].count(CheckName("a")) == 1
+    assert [start.check.name for start in queue.started if numbers(start) == (9,)].count(CheckName("a")) == 1
 
 
 def test_who_most_likely_is_fine_is_not_run_by_itself_behind_others() -> None:
