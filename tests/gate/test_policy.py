@@ -428,6 +428,15 @@ def test_who_blocks_others_is_judged_by_its_own_run_though_trunk_has_moved_and_c
     assert queue.verdict(8) is LANDED
 
 
+def test_the_reason_names_the_trunk_that_it_was_red_on() -> None:
+    queue = behind_a_line(breaks=[{"f9": "new"}])
+    then = queue.trunk
+    end_check(queue, "a", 1)
+    assert queue.verdict(1) is LANDED
+    end_check(queue, "a", 9)
+    assert [(reason.why, reason.base) for reason in queue.reasons(9)] == [(Why.CHECK_RED, then)]
+
+
 def test_a_trunk_that_somebody_else_has_moved_may_mend_what_a_change_was_red_for_by_itself() -> None:
     queue = behind_a_doubtful_one()
     queue.move_trunk({"f1": "mended"})

@@ -33,6 +33,10 @@ TWO = ChangeId(2)
 REASONS = [
     (Reason(Why.CHECK_RED, check=UNIT), "the check unit is red"),
     (Reason(Why.CHECK_RED, check=UNIT, detail="exit 1"), "the check unit is red: exit 1"),
+    (
+        Reason(Why.CHECK_RED, check=UNIT, detail="exit 1", base=Sha("0123456789abcdef")),
+        "the check unit is red: exit 1, by itself on main as of 0123456789",
+    ),
     (Reason(Why.CHECK_RED, check=UNIT, tests=("a", "b"), detail="exit 1"), "the check unit is red: a and b failed"),
     (
         Reason(
