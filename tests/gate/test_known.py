@@ -148,3 +148,14 @@ def test_what_nobody_asks_for_again_when_a_change_is_looked_at_anew_is_forgotten
     assert knowledge.at(ONE, (), ALONE) is alone
     knowledge.finish()
     assert (alone.is_current, on_top.is_current) == (True, False)
+
+
+def test_a_change_with_nothing_ahead_is_looked_at_on_trunk_as_it_is_first_and_only_where_it_was_merged() -> None:
+    here, then = Candidate(BARE.trunk, (ONE.entry,)), Candidate(Sha("earlier"), (ONE.entry,))
+    merged = Merged(Sha("m"), Sha("t"), (NEED,))
+    both = replace(BARE, alone={ONE.id: then}, merges={then: merged, here: merged})
+    assert [*View(both, NOW).alone(ONE)] == [here, then]
+    assert [*View(replace(both, merges={then: merged}), NOW).alone(ONE)] == [then]
+    assert [*View(replace(both, merges={here: merged, then: Unmerged(Reason(Why.CONFLICT))}), NOW).alone(ONE)] == [here]
+    assert [*View(replace(both, alone={}), NOW).alone(ONE)] == [here]
+    assert [*View(both, NOW).alone(replace(ONE, revision=2))] == []
