@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ci.errors import Unavailable
-from ci.workspace import remove_tree
+from ci.removal import remove_tree
 
 _SLOTS = 64  # far more than run at once; beyond it something is wrong
 _OWNER = "repository"  # a file that names the repository a pool belongs to

@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ci import processes, sandbox
+from ci.entries import TreeRefused
 from ci.errors import Unavailable, UserError
 from ci.git import Git, ServerGit
 from ci.model import Outcome, RunEnd, RunId, RunRequest
+from ci.removal import remove_tree
 from ci.run import RunSettings, run_check
-from ci.workspace import Door, TreeRefused, Workspace, remove_tree
+from ci.warm import Door
+from ci.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 

@@ -9,13 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ci.git import PlainGit
+from ci.entries import TreeRefused, literal_prefixes
+from ci.git import GitEnd, PlainGit
 from ci.model import Check, CheckName, InputKey, RunId, RunRequest, Sha
+from ci.removal import remove_tree
 from ci.sandbox import Isolation
-from ci.workspace import Place, TreeRefused, Workspace, literal_prefixes, remove_tree
+from ci.warm import WarmInputs, _Kept
+from ci.workspace import Place, Workspace
 from fakes.repositories import Repository
 
 HOSTILE = (
@@ -25,28 +29,38 @@ HOSTILE = (
 
 
 class Bench:
-    """One worker slot over a bare repository: ``look`` opens a place, lets the caller use it, and closes it."""
+    """One worker slot over a bare repository: ``look`` opens a place, lets the caller use it, and closes it.
 
-    def __init__(self, repository: Repository, folder: Path) -> None:
+    inputs: what checks declare that say nothing else; "**" is the whole tree, "*" says the same and is listed.
+    """
+
+    def __init__(self, repository: Repository, folder: Path, inputs: tuple[str, ...] = ("**",)) -> None:
         self.repository = repository
         self.folder = folder
         folder.mkdir(parents=True)
-        self.workspace = Workspace(PlainGit(repository.git_dir), folder, 0, PlainGit)
+        self.inputs = inputs
+        self.workspace = Workspace(PlainGit(repository.git_dir), folder, 0, PlainGit, keeps_inputs=inputs != ("**",))
         self._runs = 0
+
+    @property
+    def home(self) -> Path:
+        """Of the only warm folder there is."""
+        (home,) = (self.folder / "pool").iterdir()
+        return home
 
     def look(
         self,
         commit: str,
         use: Callable[[Path], None] = lambda _: None,
         *,
-        inputs: tuple[str, ...] = ("**",),
+        inputs: tuple[str, ...] = (),
         git: bool = False,
         isolation: Isolation = Isolation.PLAIN,
         command: str = "true",
     ) -> tuple[Place, dict[str, str | bytes]]:
         """The place, and what was in it, before ``use`` had its way."""
         self._runs += 1
-        check = Check(CheckName("c"), command, inputs=inputs, git=git)
+        check = Check(CheckName("c"), command, inputs=inputs or self.inputs, git=git)
         request = RunRequest(RunId(f"run{self._runs}"), check, InputKey("k"), Sha(commit))
         with self.workspace.place(request, isolation) as place:
             found = content(place.folder)
@@ -73,9 +87,9 @@ def content(folder: Path) -> dict[str, str | bytes]:
     return found
 
 
-@pytest.fixture
-def bench(repository: Repository, tmp_path: Path) -> Bench:
-    return Bench(repository, tmp_path / "gate")
+@pytest.fixture(params=[("**",), ("*",)], ids=["whole tree", "kept inputs"])
+def bench(repository: Repository, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
+    return Bench(repository, tmp_path / "gate", request.param)
 
 
 FIRST: Mapping[str, bytes] = {"README.md": b"hello\n", "src/a.py": b"A = 1\n", "src/b.py": b"B = 1\n"}
@@ -133,8 +147,8 @@ def test_a_tree_that_leads_elsewhere_is_refused_by_name(bench: Bench, name: str,
     before = content(bench.folder)
     with pytest.raises(TreeRefused, match=f"refuses to write: '?{re.escape(name)}/config"):
         bench.look(commit, inputs=inputs)
-    written = {path for path in content(bench.folder) if path not in before and not path.startswith("pool/0/git/")}
-    assert written <= {"pool/0/tree", "runs"}
+    written = {path for path in content(bench.folder) if path not in before and "/git/" not in path}
+    assert all(path == "runs" or path.endswith("/tree") for path in written)
     assert bench.look(bench.repository.head())[1] == FIRST
 
 
@@ -267,8 +281,8 @@ def leave_a_symlink_as_the_folder_itself(folder: Path) -> None:
 def test_the_next_run_finds_the_commit_and_nothing_else(bench: Bench, mischief: Callable[[Path], None]) -> None:
     first = bench.repository.head()
     second = bench.repository.commit("more", {"src/c.py": "C = 1\n", "README.md": "bye\n"})
-    home = bench.folder / "pool" / "0"
     bench.look(first, mischief)
+    home = bench.home
     assert bench.look(second, mischief)[1] == {**FIRST, "src/c.py": b"C = 1\n", "README.md": b"bye\n"}
     assert bench.look(first)[1] == FIRST
     assert {entry.name for entry in home.iterdir()} <= {"git", "tree", "settled", "outside"}
@@ -279,7 +293,7 @@ AS_NOBODY = """
 import os, pathlib, sys
 sys.path[:0] = sys.argv[3:]
 import pathspec
-from ci.git import PlainGit
+from ci.git import GitEnd, PlainGit
 from ci.model import Check, CheckName, InputKey, RunId, RunRequest, Sha
 from ci.sandbox import Isolation
 from ci.workspace import Workspace
@@ -334,29 +348,138 @@ def test_folders_without_permissions_are_removed_by_an_owner_who_is_not_root(rep
 def test_a_broken_slot_is_thrown_away_and_made_new(bench: Bench) -> None:
     commit = bench.repository.head()
     bench.look(commit)
-    git = bench.folder / "pool" / "0" / "git"
+    second = bench.repository.commit("more", {"src/c.py": "C = 1\n"})
+    git = bench.home / "git"
     (git / "index").write_bytes(b"garbage")
-    assert bench.look(commit)[1] == FIRST
+    assert bench.look(second)[1] == {**FIRST, "src/c.py": b"C = 1\n"}
     (git / "index.lock").touch()  # held by a git that is gone, in the eyes of a running daemon
     assert bench.look(commit)[1] == FIRST
-    (bench.folder / "pool" / "0" / "settled").unlink()  # as if we had been killed in the middle of a reset
+    (bench.home / "settled").unlink()  # as if we had been killed in the middle of a reset
+    assert bench.look(commit)[1] == FIRST
+    (bench.home / "settled").write_bytes(b"1" * 40)  # by another version of ours
     assert bench.look(commit)[1] == FIRST
 
 
-def test_a_folder_of_inputs_that_has_seen_thousands_of_commits_begins_anew(bench: Bench) -> None:
-    """Each content that its inputs had is a commit of its own, which nobody would ever remove."""
-    bench.workspace = Workspace(PlainGit(bench.repository.git_dir), bench.folder, 0, PlainGit, keeps_inputs=True)
-    wanted = {path: content for path, content in FIRST.items() if path.startswith("src/")}
-    assert bench.look(bench.repository.head(), inputs=("src/",))[1] == wanted
-    (home,) = (bench.folder / "pool").iterdir()
-    objects = home / "git/objects/17"
-    objects.mkdir(exist_ok=True)
-    for number, is_there_after in ((20, True), (30, False)):
-        (objects / f"{number:038x}").touch()
-        for junk in range(number):
-            (objects / f"{junk:038x}").touch()
-        assert bench.look(bench.repository.head(), inputs=("src/",))[1] == wanted
-        assert (objects / f"{number:038x}").exists() is is_there_after
+def test_a_file_becomes_a_folder_and_a_file_again(bench: Bench) -> None:
+    repository = bench.repository
+    first = repository.head()
+    repository.git("rm", "-q", "README.md")
+    folder = repository.commit("folder", {"README.md/deep/a": "a\n"})
+    for commit in (first, folder, first, folder):
+        found = bench.look(commit)[1]
+        assert found["README.md" if commit == first else "README.md/deep/a"] in (b"hello\n", b"a\n")
+        assert len(found) == len(FIRST)
+
+
+def test_folders_that_a_run_moved_are_removed_and_what_was_in_them_is_written_again(bench: Bench) -> None:
+    """Only the folder itself has another time of change then, not what is in it."""
+
+    def move(folder: Path) -> None:
+        (folder / "src").rename(folder / "moved")
+        elsewhere = folder.parent.parent.parent / "elsewhere" / "src"
+        if elsewhere.exists():
+            elsewhere.rename(folder / "src")
+
+    (bench.folder / "elsewhere" / "src").mkdir(parents=True)
+    (bench.folder / "elsewhere" / "src" / "a.py").write_bytes(b"A = 2\n")
+    (bench.folder / "elsewhere" / "src" / "z.py").touch()
+    for _ in range(3):
+        assert bench.look(bench.repository.head(), move)[1] == FIRST
+
+
+def test_what_left_the_commit_is_not_missed_by_a_check_that_mends(bench: Bench) -> None:
+    def spoil(folder: Path) -> None:
+        for path in ("src/a.py", "src/b.py"):
+            (folder / path).write_bytes(b"spoilt\n")
+
+    first = bench.repository.head()
+    bench.repository.git("rm", "-q", "src/b.py")
+    second = bench.repository.commit("less")
+    bench.look(first, spoil)
+    altered: list[tuple[str, ...]] = []
+    check = Check(CheckName("c"), "true", inputs=bench.inputs)
+    with bench.workspace.place(RunRequest(RunId("run"), check, InputKey("k"), Sha(second)), Isolation.PLAIN) as place:
+        assert place.altered is not None
+        altered.append(place.altered())
+        (place.folder / "src/a.py").write_bytes(b"mended\n")
+        altered.append(place.altered())
+    assert altered == [(), ("src/a.py",)]
+
+
+def test_inputs_that_nobody_touched_are_given_away_again_without_a_git(repository: Repository, tmp_path: Path) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Door(PlainGit):
+        def run(self, *arguments: str, **options: Any) -> GitEnd:
+            asked.append(arguments)
+            return super().run(*arguments, **options)
+
+    def look(commit: str, spoil: str = "") -> list[str]:
+        asked.clear()
+        request = RunRequest(RunId("run"), check, InputKey("k"), Sha(commit))
+        with workspace.place(request, Isolation.PLAIN) as place:
+            assert content(place.folder) == contents[commit]
+            (place.folder / (spoil or "untracked")).write_bytes(b"spoilt")
+        return [arguments[0] for arguments in asked]
+
+    check = Check(CheckName("c"), "true", inputs=("src/*",))
+    workspace = Workspace(PlainGit(repository.git_dir), tmp_path / "gate", 0, Door, keeps_inputs=True)
+    first, second = repository.head(), repository.commit("more", {"src/a.py": "A = 2\n"})
+    contents = {first: {"src/a.py": b"A = 1\n", "src/b.py": b"B = 1\n"}}
+    contents[second] = {**contents[first], "src/a.py": b"A = 2\n"}
+    assert look(first) == ["init", "update-index", "checkout-index"]
+    assert look(first) == []
+    assert look(second, "src/b.py") == ["update-index", "checkout-index"]
+    assert look(second) == ["update-index", "checkout-index"]  # what was spoilt
+    assert look(second) == []
+
+
+def test_what_is_as_new_as_the_note_of_it_is_written_again(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that ticks 250 times a second cannot tell a file as it was written from one altered right after."""
+    bench = Bench(repository, tmp_path / "gate", ("*",))
+    bench.look(repository.head())
+    file = bench.home / "tree" / "src" / "a.py"
+    assert (bench.home / "settled").stat().st_ctime_ns > file.stat().st_ctime_ns
+    file.write_bytes(b"A = 2\n")
+    altered = file.stat()
+    read = WarmInputs._read_settled
+
+    def in_one_tick(self: WarmInputs) -> tuple[dict[bytes, _Kept], int]:
+        known, _ = read(self)
+        known[b"src/a.py"] = known[b"src/a.py"]._replace(stamp=b"%d %d" % (altered.st_ino, altered.st_ctime_ns))
+        return known, altered.st_ctime_ns
+
+    monkeypatch.setattr(WarmInputs, "_read_settled", in_one_tick)
+    assert bench.look(repository.head())[1] == FIRST
+
+
+def test_a_folder_gets_its_mode_back(bench: Bench) -> None:
+    modes = []
+
+    def lock(folder: Path) -> None:
+        modes.append((folder / "src").stat().st_mode)
+        (folder / "src").chmod(0o500)
+
+    for _ in range(3):
+        bench.look(bench.repository.head(), lock)
+    assert len(set(modes)) == 1
+
+
+def test_a_commit_that_was_refused_leaves_nothing_that_a_check_that_mends_would_miss(bench: Bench) -> None:
+    repository = bench.repository
+    bench.look(repository.head())
+    blob = repository.git("hash-object", "-w", "--stdin", stdin=b"evil")
+    inner = repository.git("mktree", stdin=f"100644 blob {blob}\tconfig\n".encode())
+    refused = commit_of_raw_tree(repository, [("100644", "a", blob), ("40000", "..", inner), ("100644", "z", blob)])
+    with pytest.raises(TreeRefused):
+        bench.look(refused)
+    check = Check(CheckName("c"), "true", inputs=bench.inputs)
+    request = RunRequest(RunId("run"), check, InputKey("k"), Sha(repository.head()))
+    with bench.workspace.place(request, Isolation.PLAIN) as place:
+        assert place.altered is not None
+        assert place.altered() == ()
 
 
 def test_an_attributes_file_that_a_check_left_has_no_say_in_the_next_run(bench: Bench) -> None:

@@ -1,0 +1,351 @@
+"""Folders that are kept between runs, and hold exactly what they should at the start of each, whatever the last one did."""
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ci import processes
+from ci.entries import SUBMODULE, add_to_index, altered_files, refused
+from ci.git import Git, GitFailed
+from ci.model import Sha
+from ci.removal import remove_tree
+
+Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with a work tree or without
+
+_TICK_NS = 10_000_000  # of the clock that files get their times from, at the slowest that Linux is built with
+_WITHIN_A_TICK_S = 0.001
+
+# trustctime: git may compare whole seconds only. Files that are as new as the index it compares by content; a file that is
+# older and is changed after the index was written has a later second of change, which unlike the others nobody can set.
+#
+# Whatever the account's own settings say: these keep the reset of a work tree complete and honest.
+_WARM_SETTINGS = f"""
+[core]
+	bare = false
+	trustctime = true
+	checkStat = default
+	fileMode = true
+	symlinks = true
+	fsmonitor = false
+	untrackedCache = false
+	splitIndex = false
+	sparseCheckout = false
+	hooksPath = {os.devnull}
+	excludesFile = {os.devnull}
+[submodule]
+	recurse = false
+[gc]
+	auto = 0
+"""
+
+
+class WarmFolder:
+    """A folder that is kept between runs, with a Git directory beside it that borrows the canonical objects."""
+
+    def __init__(self, repository: Git, home: Path, door: Door) -> None:
+        self._repository = repository
+        self._home = home
+        self._door = door
+        self._settled = home / "settled"  # what the folder held when it was last given away; gone while that is altered
+        self.git_dir = home / "git"
+        self.folder = home / "tree"
+
+    @property
+    def _git(self) -> Git:
+        return self._door(self.git_dir, self.folder)
+
+    def altered(self) -> tuple[str, ...]:
+        """Which files are other than the reset left them, or gone."""
+        return altered_files(self._git, {})
+
+    def _begin_anew(self) -> None:
+        """An empty folder and a new Git directory."""
+        remove_tree(self._home)
+        self.folder.mkdir(parents=True, mode=0o700)
+        self.git_dir.mkdir()
+        hash_name = self._repository.run("rev-parse", "--show-object-format").text
+        self._door(self.git_dir, None).run("init", "--quiet", "--bare", "--template=", f"--object-format={hash_name}")
+        (self.git_dir / "objects" / "info" / "alternates").write_bytes(_quoted(self._objects()) + b"\n")
+        with (self.git_dir / "config").open("a") as config:
+            config.write(_WARM_SETTINGS)
+
+    def _objects(self) -> Path:
+        return (self._repository.git_dir / "objects").resolve()
+
+    def object_folders(self) -> list[Path]:
+        """The canonical object store and those that it borrows from in turn."""
+        found: list[Path] = []
+        pending = [self._objects()]
+        while pending and len(found) < 20:
+            folder = pending.pop()
+            if folder in found or not folder.is_dir():
+                continue
+            found.append(folder)
+            with suppress(FileNotFoundError):
+                lines = (folder / "info" / "alternates").read_bytes().splitlines()
+                pending += [
+                    (folder / os.fsdecode(line)).resolve() for line in lines if line and not line.startswith((b"#", b'"'))
+                ]
+        return found
+
+
+class _Kept(NamedTuple):
+    """An entry as it was written: octal mode, blank, object id; and by what its file is known again."""
+
+    meta: bytes
+    stamp: bytes
+
+
+class WarmInputs(WarmFolder):
+    """The declared inputs of checks: these entries of a tree, and nothing else."""
+
+    def reset_to(self, entries: Mapping[bytes, bytes], mark: Path) -> None:
+        """Make the folder hold exactly these. entries: as in ci.entries. Raises TreeRefused, GitFailed and OSError."""
+        known, at_ns = self._read_settled()
+        untouched = self._cleared(known, at_ns) if _rules_among(known) == _rules_among(entries) else None
+        if untouched is None:
+            known, untouched = {}, set()
+        wrong = [path for path, meta in entries.items() if path not in untouched or known[path].meta != meta]
+        gone = {path: kept.meta for path, kept in known.items() if path not in entries}
+        if known and not wrong and not gone:
+            os.utime(self._settled)  # it is in use: hooks/pool.py removes those that are not
+            return
+        self._settled.unlink(missing_ok=True)
+        try:
+            if not known:
+                self._begin_anew()
+            self._remove(gone, known, entries)
+            self._write(wrong, gone, entries, {processes.MARK: str(mark)})
+        except GitFailed as failed:
+            raise refused(failed) from failed
+        written = {path: _Kept(entries[path], _stamp(os.lstat(self._at(path)))) for path in wrong}
+        self._settle({path: written.get(path) or known[path] for path in entries})
+
+    def _cleared(self, known: Mapping[bytes, _Kept], at_ns: int) -> set[bytes] | None:
+        """What is in the folder as it was written, after everything else was removed from it.
+
+        Symlinks are not followed. Folders get their mode back on the way. None: there is something that cannot be removed.
+        """
+        untouched = set()
+        folders = _folders_of(known)
+        pending = [b""]
+        try:
+            mode = stat.S_IMODE(self.git_dir.stat().st_mode)
+            if self.folder.is_symlink():
+                return None
+            while pending:
+                front = pending.pop()
+                with os.scandir(self._at(front)) as listed:
+                    for entry in listed:
+                        path = front + entry.name
+                        stats = entry.stat(follow_symlinks=False)
+                        if path in folders and stat.S_ISDIR(stats.st_mode):
+                            if stat.S_IMODE(stats.st_mode) != mode:
+                                os.chmod(entry.path, mode)  # noqa: PTH101 - bytes, as all paths of this loop
+                            pending.append(path + b"/")
+                        elif path in known and known[path].stamp == _stamp(stats) and _is_older(stats, entry, at_ns):
+                            untouched.add(path)
+                        else:
+                            remove_tree(Path(os.fsdecode(entry.path)))
+        except OSError:
+            return None
+        return untouched
+
+    def _remove(self, gone: Iterable[bytes], known: Iterable[bytes], entries: Iterable[bytes]) -> None:
+        """The files of these, and the folders that nothing is left in."""
+        for path in gone:
+            remove_tree(Path(os.fsdecode(self._at(path))))
+        for folder in sorted(_folders_of(known) - _folders_of(entries), key=len, reverse=True):
+            with suppress(FileNotFoundError):  # a run removed it
+                os.rmdir(self._at(folder))  # noqa: PTH106 - bytes
+
+    def _write(
+        self, wrong: Sequence[bytes], gone: Mapping[bytes, bytes], entries: Mapping[bytes, bytes], env: Mapping[str, str]
+    ) -> None:
+        """The index as well, which ``altered`` compares with."""
+        add_to_index(self._git, {path: entries[path] for path in wrong}, env, gone=gone)
+        if wrong:
+            words = ("checkout-index", "--force", "--quiet", "-u", "-z", "--stdin")
+            self._git.run(*words, stdin=b"\0".join((*wrong, b"")), env=env)
+
+    def _settle(self, kept: Mapping[bytes, _Kept]) -> None:
+        """Note what the folder holds, at a moment that is later than all of it, as the file system counts moments: what is
+        altered from now on is as new as the note, or newer."""
+        self._settled.write_bytes(b"\0".join(b"%b %b\t%b" % (*each, path) for path, each in kept.items()))
+        latest = max((int(each.stamp.rpartition(b" ")[2]) for each in kept.values()), default=0)
+        while self._settled.stat().st_ctime_ns <= latest <= time.time_ns() + _TICK_NS:  # not when the clock was set back
+            time.sleep(_WITHIN_A_TICK_S)
+            os.utime(self._settled)
+
+    def _read_settled(self) -> tuple[dict[bytes, _Kept], int]:
+        """What the folder held, and since when. Nothing: it is new, a reset was cut short, or the note cannot be read."""
+        try:
+            raw = self._settled.read_bytes()
+            at_ns = self._settled.stat().st_ctime_ns
+        except FileNotFoundError:
+            return {}, 0
+        kept = {}
+        for record in raw.split(b"\0") if raw else ():
+            facts, _, path = record.partition(b"\t")
+            try:
+                mode, blob, number, changed_at_ns = facts.split(b" ")
+            except ValueError:  # of another version of ours
+                return {}, 0
+            kept[path] = _Kept(mode + b" " + blob, number + b" " + changed_at_ns)
+        return kept, at_ns
+
+    def _at(self, path: bytes) -> bytes:
+        return os.fsencode(self.folder) + b"/" + path
+
+
+def _stamp(stats: os.stat_result) -> bytes:
+    """By what an untouched file is known again: its number, and its time of change, which nobody can set.
+
+    A folder stands for a submodule: its time changes also with what is put into it and taken out again.
+    """
+    return b"%d %d" % (stats.st_ino, stats.st_mode if stat.S_ISDIR(stats.st_mode) else stats.st_ctime_ns)
+
+
+def _is_older(stats: os.stat_result, entry: "os.DirEntry[bytes]", at_ns: int) -> bool:
+    """Whether nobody can have altered it within the tick of the clock that it was written in. A submodule is to be empty."""
+    if stat.S_ISDIR(stats.st_mode):
+        return not os.listdir(entry.path)  # noqa: PTH208 - one call, not one for each name
+    return stats.st_ctime_ns < at_ns
+
+
+def _rules_among(entries: Mapping[bytes, "bytes | _Kept"]) -> dict[bytes, bytes]:
+    """The attributes, which decide how blobs become files: git would not write a file again because of others."""
+    rules = {path: each for path, each in entries.items() if path.endswith(b".gitattributes")}
+    return {path: each.meta if isinstance(each, _Kept) else each for path, each in rules.items()}
+
+
+def _folders_of(paths: Iterable[bytes]) -> set[bytes]:
+    """Every folder above these."""
+    folders: set[bytes] = set()
+    for path in paths:
+        folder = path.rpartition(b"/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition(b"/")[0]
+    return folders
+
+
+class _SettledTree(NamedTuple):
+    """What a warm tree holds: a commit, and where its submodules are. at_ns: since when, by the file system's clock."""
+
+    commit: Sha
+    submodules: frozenset[bytes]
+    at_ns: int
+
+
+class WarmTree(WarmFolder):
+    """All of a commit."""
+
+    def reset_to(self, commit: Sha, mark: Path) -> None:
+        """Make the folder hold exactly the commit. Raises TreeRefused and GitFailed."""
+        env = {processes.MARK: str(mark)}
+        settled = self._read_settled()
+        self._settled.unlink(missing_ok=True)
+        submodules = None
+        try:
+            if settled is not None and self._is_cleared(settled, env):
+                submodules = self._submodules_after(settled, commit)
+            if submodules is None:
+                self._begin_anew()
+                submodules = self._submodules_of(commit)
+            self._git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
+        except GitFailed as failed:
+            raise refused(failed) from failed
+        self._settled.write_bytes(b"\0".join((commit.encode(), *sorted(submodules))))
+
+    def _read_settled(self) -> _SettledTree | None:
+        """None: nothing ever, or a reset was cut short."""
+        try:
+            commit, *submodules = self._settled.read_bytes().split(b"\0")
+            at_ns = self._settled.stat().st_ctime_ns
+        except FileNotFoundError:
+            return None
+        return _SettledTree(Sha(commit.decode()), frozenset(submodules), at_ns)
+
+    def _submodules_after(self, settled: _SettledTree, commit: Sha) -> frozenset[bytes] | None:
+        """Paths of the submodules of a commit, by what differs from the settled one.
+
+        None: the folder cannot be moved there, only written anew. Attributes decide how blobs become files, and git does
+        not write a blob that is the same in both commits again because of them.
+        """
+        if settled.commit == commit:
+            return settled.submodules
+        end = self._git.run(
+            *("diff-tree", "-r", "-z", "--raw", "--no-renames", "--ignore-submodules=none", "--end-of-options"),
+            *(settled.commit, commit),
+            ok=(0, 128),  # 128: the commit before may have been pruned
+        )
+        if end.code != 0:
+            return None
+        submodules = set(settled.submodules)
+        fields = iter(end.out.split(b"\0")[:-1])
+        for meta, path in zip(fields, fields, strict=True):
+            if path.rpartition(b"/")[2] == b".gitattributes":
+                return None
+            old_mode, new_mode = meta.lstrip(b":").split(b" ")[:2]
+            if old_mode == SUBMODULE:
+                submodules.discard(path)
+            if new_mode == SUBMODULE:
+                submodules.add(path)
+        return frozenset(submodules)
+
+    def _submodules_of(self, commit: Sha) -> frozenset[bytes]:
+        listed = self._git.run("ls-tree", "-r", "-d", "-z", "--full-tree", "--end-of-options", commit).out
+        lines = (line.split(b"\t", 1) for line in listed.split(b"\0")[:-1])
+        return frozenset(path for meta, path in lines if meta.startswith(SUBMODULE))
+
+    def _is_cleared(self, settled: _SettledTree, env: Mapping[str, str]) -> bool:
+        """Remove everything that is not of the settled commit. False: there is something that cannot be removed.
+
+        This comes ahead of the checkout: git would take an attributes file that a check left behind for one of ours.
+        """
+        try:
+            if self.folder.is_symlink() or not self.folder.is_dir():
+                return False
+            for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
+                (self.git_dir / lock).unlink(missing_ok=True)
+            self._git.run("clean", "--quiet", "-ffdx", env=env)
+            # What git clean does not look at: anything named .git, pipes, sockets, and the content of submodules. And what
+            # git takes for unchanged, with other rights or times than it gave them: it is written again.
+            for odd in list(_unseen_by_git(self.folder, settled.at_ns, stat.S_IMODE(self.git_dir.stat().st_mode))):
+                remove_tree(odd)
+            for name in settled.submodules:
+                path = self.folder / os.fsdecode(name)
+                if os.path.lexists(path) and path.parent.resolve() == path.parent:  # never through a check's symlink
+                    remove_tree(path)
+        except (GitFailed, OSError):
+            return False
+        return True
+
+
+def _unseen_by_git(folder: Path, since_ns: int, mode: int) -> Iterator[Path]:
+    """What git skips when it lists a folder, at any depth, and files that were touched since a moment, by their time of
+    change, which nobody can set. Folders get their mode back on the way. Symlinks are not followed."""
+    pending = [str(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                known = entry.stat(follow_symlinks=False)
+                if entry.name == ".git":
+                    yield Path(entry.path)
+                elif stat.S_ISDIR(known.st_mode):
+                    if known.st_mode & 0o777 != mode & 0o777:
+                        os.chmod(entry.path, mode)  # noqa: PTH101 - a string, as all paths of this loop
+                    pending.append(entry.path)
+                elif known.st_ctime_ns >= since_ns or not (stat.S_ISREG(known.st_mode) or stat.S_ISLNK(known.st_mode)):
+                    yield Path(entry.path)
+
+
+def _quoted(path: Path) -> bytes:
+    """A path as git's alternates file takes it, whatever bytes are in it."""
+    raw = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    return b'"' + raw + b'"'
