@@ -94,10 +94,12 @@ class WarmFolder:
 
 
 class _Kept(NamedTuple):
-    """An entry as it was written: octal mode, blank, object id; and by what its file is known again."""
+    """An entry as it was written: octal mode, blank, object id; and by what its file is known again when nobody touched it:
+    its number, and its time of change, which nobody can set, in ns. 0 for a submodule: a folder, and quickly looked into."""
 
     meta: bytes
-    stamp: bytes
+    number: int
+    changed_at_ns: int
 
 
 class WarmInputs(WarmFolder):
@@ -122,13 +124,14 @@ class WarmInputs(WarmFolder):
             self._write(wrong, gone, entries, {processes.MARK: str(mark)})
         except GitFailed as failed:
             raise refused(failed) from failed
-        written = {path: _Kept(entries[path], _stamp(os.lstat(self._at(path)))) for path in wrong}
+        written = {path: self._seen(path, entries[path]) for path in wrong}
         self._settle({path: written.get(path) or known[path] for path in entries})
 
     def _cleared(self, known: Mapping[bytes, _Kept], at_ns: int) -> set[bytes] | None:
         """What is in the folder as it was written, after everything else was removed from it.
 
-        Symlinks are not followed. Folders get their mode back on the way. None: there is something that cannot be removed.
+        at_ns: when that was noted. A file as new as that may have been altered within one tick of the clock since it was
+        written. Symlinks are not followed. None: there is something that cannot be removed.
         """
         untouched = set()
         folders = _folders_of(known)
@@ -142,13 +145,17 @@ class WarmInputs(WarmFolder):
                 with os.scandir(self._at(front)) as listed:
                     for entry in listed:
                         path = front + entry.name
+                        kept = known.get(path)
                         stats = entry.stat(follow_symlinks=False)
-                        if path in folders and stat.S_ISDIR(stats.st_mode):
+                        if kept is not None and (
+                            (stats.st_ctime_ns == kept.changed_at_ns < at_ns and stats.st_ino == kept.number)
+                            or _is_empty_submodule(kept, entry, mode)
+                        ):
+                            untouched.add(path)
+                        elif path in folders and stat.S_ISDIR(stats.st_mode):
                             if stat.S_IMODE(stats.st_mode) != mode:
                                 os.chmod(entry.path, mode)  # noqa: PTH101 - bytes, as all paths of this loop
                             pending.append(path + b"/")
-                        elif path in known and known[path].stamp == _stamp(stats) and _is_older(stats, entry, at_ns):
-                            untouched.add(path)
                         else:
                             remove_tree(Path(os.fsdecode(entry.path)))
         except OSError:
@@ -172,11 +179,21 @@ class WarmInputs(WarmFolder):
             words = ("checkout-index", "--force", "--quiet", "-u", "-z", "--stdin")
             self._git.run(*words, stdin=b"\0".join((*wrong, b"")), env=env)
 
+    def _seen(self, path: bytes, meta: bytes) -> _Kept:
+        stats = os.lstat(self._at(path))
+        return _Kept(meta, stats.st_ino, 0 if meta.startswith(SUBMODULE) else stats.st_ctime_ns)
+
     def _settle(self, kept: Mapping[bytes, _Kept]) -> None:
         """Note what the folder holds, at a moment that is later than all of it, as the file system counts moments: what is
         altered from now on is as new as the note, or newer."""
-        self._settled.write_bytes(b"\0".join(b"%b %b\t%b" % (*each, path) for path, each in kept.items()))
-        latest = max((int(each.stamp.rpartition(b" ")[2]) for each in kept.values()), default=0)
+        metas, numbers, times = zip(*kept.values(), strict=True) if kept else ((), (), ())
+        columns = (
+            b"\0".join(kept),
+            b"\0".join(metas),
+            *(b" ".join(b"%d" % each for each in some) for some in (numbers, times)),
+        )
+        self._settled.write_bytes(b"\0\0".join(columns))
+        latest = max(times, default=0)
         while self._settled.stat().st_ctime_ns <= latest <= time.time_ns() + _TICK_NS:  # not when the clock was set back
             time.sleep(_WITHIN_A_TICK_S)
             os.utime(self._settled)
@@ -186,35 +203,23 @@ class WarmInputs(WarmFolder):
         try:
             raw = self._settled.read_bytes()
             at_ns = self._settled.stat().st_ctime_ns
-        except FileNotFoundError:
+            paths, metas, numbers, times = raw.split(b"\0\0")
+            facts = zip(metas.split(b"\0"), map(int, numbers.split()), map(int, times.split()), strict=True)
+            return dict(zip(paths.split(b"\0"), map(_Kept._make, facts), strict=True)), at_ns
+        except (FileNotFoundError, ValueError):  # or it is of another version of ours
             return {}, 0
-        kept = {}
-        for record in raw.split(b"\0") if raw else ():
-            facts, _, path = record.partition(b"\t")
-            try:
-                mode, blob, number, changed_at_ns = facts.split(b" ")
-            except ValueError:  # of another version of ours
-                return {}, 0
-            kept[path] = _Kept(mode + b" " + blob, number + b" " + changed_at_ns)
-        return kept, at_ns
 
     def _at(self, path: bytes) -> bytes:
         return os.fsencode(self.folder) + b"/" + path
 
 
-def _stamp(stats: os.stat_result) -> bytes:
-    """By what an untouched file is known again: its number, and its time of change, which nobody can set.
-
-    A folder stands for a submodule: its time changes also with what is put into it and taken out again.
-    """
-    return b"%d %d" % (stats.st_ino, stats.st_mode if stat.S_ISDIR(stats.st_mode) else stats.st_ctime_ns)
-
-
-def _is_older(stats: os.stat_result, entry: "os.DirEntry[bytes]", at_ns: int) -> bool:
-    """Whether nobody can have altered it within the tick of the clock that it was written in. A submodule is to be empty."""
-    if stat.S_ISDIR(stats.st_mode):
-        return not os.listdir(entry.path)  # noqa: PTH208 - one call, not one for each name
-    return stats.st_ctime_ns < at_ns
+def _is_empty_submodule(kept: _Kept, entry: "os.DirEntry[bytes]", mode: int) -> bool:
+    """As it was written: its folder is there, and nothing in it."""
+    if not kept.meta.startswith(SUBMODULE) or not entry.is_dir(follow_symlinks=False):
+        return False
+    stats = entry.stat(follow_symlinks=False)
+    is_same = stats.st_ino == kept.number and stat.S_IMODE(stats.st_mode) == mode
+    return is_same and not os.listdir(entry.path)  # noqa: PTH208 - one call, not one for each name
 
 
 def _rules_among(entries: Mapping[bytes, "bytes | _Kept"]) -> dict[bytes, bytes]:

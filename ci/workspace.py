@@ -88,9 +88,8 @@ class Workspace:
                 shown = ((tree.git_dir, tree.folder / ".git"), *((path, path) for path in tree.object_folders()))
             else:
                 shutil.copytree(tree.git_dir, tree.folder / ".git", symlinks=True)
-        files = None
-        if request.files is None and request.check.names_files:
-            files = files_of(listed(self._repository, request.commit, request.check.inputs))
+        is_asked = request.check.names_files and request.files is None
+        files = files_of(listed(self._repository, request.commit, request.check.inputs)) if is_asked else None
         return Place(tree.folder, files, scratch, shown, ceiling=tree.folder.parent, altered=tree.altered)
 
     def _declared_inputs(self, request: RunRequest, scratch: Path) -> Place:
@@ -98,7 +97,7 @@ class Workspace:
             entries = listed(self._repository, request.commit, request.check.inputs)
         else:
             entries = of_listing(request.listing)
-        files = files_of(entries)
+        files = files_of(entries) if request.check.names_files and request.files is None else None
         if self._keeps_inputs:
             tree = WarmInputs(self._repository, self._pool / inputs_name(request.check.inputs), self._door)
             # A partial clone has blobs to come, which only its own Git directory knows how to fetch: written below, they do.
