@@ -9,9 +9,7 @@ commit are shared with the next, and one ``git diff-tree`` tells which of them t
 module: pathspec is loaded only when a check declares inputs.
 """
 
-import hashlib
 import os
-import shlex
 import signal
 import subprocess
 from collections import OrderedDict, defaultdict
@@ -20,7 +18,7 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeVar
 
-from ci.digest import digest
+from ci.digest import digest, sha256
 from ci.errors import UserError
 from ci.git import Git
 from ci.keytable import FAN_OUT, KEY_VERSION, Row, bucket_digest, bucket_of, edits_of, record_of, write_table
@@ -129,12 +127,12 @@ def _bucket(records: Mapping[str, bytes]) -> _Bucket:
 
 def _group(buckets: Iterable[_Bucket]) -> _Group:
     kept = tuple(buckets)
-    return _Group(hashlib.sha256(b"".join([bucket.digest for bucket in kept])).digest(), kept)
+    return _Group(sha256(b"".join([bucket.digest for bucket in kept])).digest(), kept)
 
 
 def _matched(groups: Iterable[_Group]) -> Matched:
     kept = tuple(groups)
-    return Matched(hashlib.sha256(b"".join([group.digest for group in kept])).digest(), kept)
+    return Matched(sha256(b"".join([group.digest for group in kept])).digest(), kept)
 
 
 NOTHING_MATCHED = _matched([_group([_bucket({})] * FAN_OUT)] * FAN_OUT)
@@ -306,7 +304,8 @@ def definition_digest(check: Check, versions: Mapping[str, str]) -> bytes:
         fields += (("fix", check.fix),)
     if check.folder:
         fields += (("folder", check.folder),)
-    return hashlib.sha256(_encoded(fields)).digest()
+    found: bytes = sha256(_encoded(fields)).digest()
+    return found
 
 
 def _encoded(value: Value) -> bytes:
@@ -332,8 +331,10 @@ def tool_version(command: str) -> str:
     A tool that is missing, fails or hangs is a version of its own: the check then most likely fails too, and its result
     must not be found again once the tool is there. After an upgrade of a tool the daemon has to be restarted.
     """
+    from shlex import split  # few checks name tools
+
     try:
-        words = shlex.split(command)
+        words = split(command)
     except ValueError as wrong:
         return f"cannot be read: {wrong}"
     if not words:

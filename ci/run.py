@@ -13,7 +13,6 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -237,6 +236,8 @@ def _scratch(place: Place) -> Iterator[Path]:
     if place.scratch is not None:
         yield place.scratch
         return
+    import tempfile  # only for a folder that somebody else made
+
     made = Path(tempfile.mkdtemp(prefix="gate-")).resolve()
     try:
         yield made

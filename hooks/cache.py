@@ -13,10 +13,8 @@ from typing import NamedTuple
 
 from ci.errors import UserError
 from ci.results import LocalResults
-from gate.config import Config
 from hooks import text
 from hooks.check import SAID
-from hooks.config import read_config
 from hooks.pool import Pool, prune_pools
 from hooks.records import forget_all
 from hooks.staged import ask_git
@@ -51,6 +49,9 @@ def run(words: list[str]) -> int:
     before = measure(home, pool)
     with LocalResults(home / "results.sqlite") as results:
         if given.action == "prune":
+            from gate.config import Config  # long to load, and ``tidy`` is called at a commit
+            from hooks.config import read_config
+
             rules = (read_config("", "HEAD") or Config()).hooks
             age_s = _duration(given.age) if given.age else rules.cache_age_s
             tidy(home, results, time.time() - age_s, _size(given.size) if given.size else rules.cache_size_bytes)

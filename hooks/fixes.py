@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -66,7 +65,9 @@ def patch_of(staged: Staged, fixes: Iterable[Mended]) -> bytes:
     )
     if not lines:
         return b""
-    with tempfile.TemporaryDirectory(prefix="gate-") as folder:
+    from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
+
+    with TemporaryDirectory(prefix="gate-") as folder:
         before, after = (str(Path(folder, name)) for name in ("before", "after"))
         tree = _git(staged, "write-tree", env=_private_copy(staged, before)).decode().strip()
         _git(staged, "read-tree", tree, env={"GIT_INDEX_FILE": after})
@@ -97,7 +98,9 @@ def _merged(staged: Staged, fix: Mended) -> tuple[bytes, os.stat_result] | None:
     base, wanted = (_as_file(staged, blob, fix.path) for blob in (fix.staged, fix.mended))
     if present in (base, wanted):
         return wanted, found
-    with tempfile.TemporaryDirectory(prefix="gate-") as folder:
+    from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
+
+    with TemporaryDirectory(prefix="gate-") as folder:
         names = []
         for name, content in (("work-tree", present), ("staged", base), ("mended", wanted)):
             Path(folder, name).write_bytes(content)

@@ -7,29 +7,31 @@ hooks/fixes.py, for a check that mends files, and only in a commit that comes st
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ci.errors import UserError
 from ci.git import PlainGit, read_file
 from ci.keytable import key_for_files
 from ci.model import Check, CheckName, InputKey, Outcome, Result, Sha, Stage
 from ci.run import RunSettings
-from gate.config import CONFIG_NAME, Config
 from hooks import lines, text
 from hooks.check import forget_green, remember_green
-from hooks.config import composed
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
 from hooks.inputs import Inputs
-from hooks.known import TABLE
+from hooks.known import TABLE, tree_of
 from hooks.records import Note, keep_note
+from hooks.rules import Rules, kept_rules
 from hooks.session import Job, Report, Session, tree_paths
-from hooks.staged import Staged, look
+from hooks.staged import EMPTY_BLOBS, Staged, look
+
+if TYPE_CHECKING:
+    from gate.config import Config
 
 EXIT_GREEN, EXIT_RED, EXIT_UNAVAILABLE = 0, 1, 4
 
@@ -143,16 +145,16 @@ def wished(words: list[str]) -> Wish:
     )
 
 
-def select_checks(config: Config, wish: Wish) -> tuple[Check, ...]:
+def select_checks(checks: Sequence[Check], wish: Wish) -> tuple[Check, ...]:
     """The checks that were asked for, in the order of the file.
 
     Stage merge takes those of pre-commit along: together they are what the gate wants to see green before it lands a change.
     """
     stages = {Stage.PRE_COMMIT, Stage.MERGE} if wish.stage is Stage.MERGE else {wish.stage}
-    of_stage = [check for check in config.checks if check.stage in stages]
+    of_stage = [check for check in checks if check.stage in stages]
     unknown = [name for name in wish.only if name not in {check.name for check in of_stage}]
     if unknown:
-        elsewhere = next((check.stage for check in config.checks if check.name == unknown[0]), None)
+        elsewhere = next((check.stage for check in checks if check.name == unknown[0]), None)
         raise UserError(text.no_such_check(unknown[0], wish.stage, [check.name for check in of_stage], elsewhere))
     return tuple(check for check in of_stage if not wish.only or check.name in wish.only)
 
@@ -176,9 +178,8 @@ class _Round:
         self._wish = wish
         self._git = PlainGit(Path(staged.git_dir))
         self.scope = _scope(self._git, staged, wish)
-        config = _config(self._git, self.scope.tree)
-        self._config = config
-        self.checks = select_checks(config, wish)
+        self._rules = _rules(self._git, staged, self.scope.tree)
+        self.checks = select_checks(self._rules.checks, wish)
         self._mended = tuple(mended)
         changed = None if self.scope.files is None else {*self.scope.files, *self.scope.besides}
         skipped = skipped_checks(self.checks)
@@ -188,7 +189,7 @@ class _Round:
         self._jobs, self._idle = jobs_of(inputs, self.scope, wanted, changed)
         self._idle += [Report(name, None, idle=lines.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
         self.applied = Applied((), b"")
-        self.warnings = vain_skips(config)
+        self.warnings = vain_skips(self._rules.checks)
         self.known_until = float("inf")
         self.is_kept = True
 
@@ -231,7 +232,7 @@ class _Round:
         kept = session.kept(jobs)
         chosen, left = self._ordered(session, jobs, kept)
         for name, ends_at_s in left.items():
-            reason = text.left_to_the_gate(ends_at_s, self._config.hooks.budget_s)
+            reason = text.left_to_the_gate(ends_at_s, self._rules.budget_s)
             report = Report(CheckName(name), None, idle=lines.LEFT, reason=reason)
             printer.tell(report)
             yield report
@@ -241,14 +242,14 @@ class _Round:
         self.known_until = min(self.known_until, session.known_until)
         self.is_kept = self.is_kept and session.is_kept and not left
         if session.has_run:
-            session.tidy(self._config.hooks.cache_age_s, self._config.hooks.cache_size_bytes)
+            session.tidy(self._rules.cache_age_s, self._rules.cache_size_bytes)
 
     def _ordered(
         self, session: Session, jobs: Sequence[Job], kept: Mapping[CheckName, Result]
     ) -> tuple[list[Job], Mapping[str, float]]:
         """The jobs in the order to start them, what is known first, and what is left to the gate."""
         has_budget = self._wish.is_plain and self._wish.budget and not self._wish.names
-        return session.in_order(jobs, kept, self._config.hooks.budget_s if has_budget or RUNNER in os.environ else 0.0)
+        return session.in_order(jobs, kept, self._rules.budget_s if has_budget or RUNNER in os.environ else 0.0)
 
     def _told(self, report: Report, printer: text.Printer) -> Report:
         """The report with its fixes put down as a patch for people, and told."""
@@ -271,16 +272,16 @@ class _Round:
         )
 
     def _session(self, printer: text.Printer) -> Session:
-        run = self._config.run
+        rules = self._rules
         staged = self._staged
         return Session(
             Path(staged.common_dir),
-            RunSettings(isolation="plain", pass_env=run.pass_env, log_max_bytes=run.log_max_bytes),
+            RunSettings(isolation="plain", pass_env=rules.pass_env, log_max_bytes=rules.log_max_bytes),
             self.scope.tree,
             lambda: candidate(self._git, self.scope.tree, staged.head),
             top=Path(staged.top),
             work_tree=Path(staged.top) if RUNNER in os.environ else None,
-            links=self._config.hooks.link,
+            links=rules.link,
             use_cache=self._wish.cache,
             watch=printer.watch,
         )
@@ -307,9 +308,9 @@ def skipped_checks(checks: Sequence[Check]) -> list[CheckName]:
     return [check.name for check in checks if check.name in names]
 
 
-def vain_skips(config: Config) -> list[str]:
+def vain_skips(checks: Iterable[Check]) -> list[str]:
     """A sentence for each name that no check has, of whatever stage: a skip that does nothing misleads."""
-    there = [check.name for check in config.checks]
+    there = [check.name for check in checks]
     return [text.nothing_to_skip(SKIP, name, there) for name in _names_to_skip() if name not in there]
 
 
@@ -336,6 +337,10 @@ def _write_tree(git: PlainGit, staged: Staged) -> Sha:
     """The staged content as a tree, through a private copy of the index: ``commit -a`` holds the lock of the real one."""
     if staged.is_unmerged:
         raise UserError(text.unmerged())
+    with suppress(OSError):  # nothing was ever run here, or staged, or nothing of ours can be written
+        return Sha(os.fsdecode(tree_of(staged)))
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         copy = Path(folder, "index")
         with suppress(FileNotFoundError):  # nothing was ever staged here: git reads a missing index as an empty one
@@ -364,11 +369,18 @@ def _below_top(staged: Staged, name: str) -> str:
     return path[len(staged.top.rstrip("/")) + 1 :]
 
 
-def _config(git: PlainGit, tree: Sha) -> Config:
-    content = read_file(git, tree, CONFIG_NAME)
-    if content is None:
-        raise UserError(text.no_config())
-    return composed(git, tree, content, f"the staged {CONFIG_NAME}")
+def _rules(git: PlainGit, staged: Staged, tree: Sha) -> Rules:
+    def read() -> "Config":
+        from gate.config import CONFIG_NAME  # as much again as all that is loaded so far
+        from hooks.config import composed
+
+        content = read_file(git, tree, CONFIG_NAME)
+        if content is None:
+            raise UserError(text.no_config())
+        return composed(git, tree, content, f"the staged {CONFIG_NAME}")
+
+    # What is added with intent only has an empty blob, and is not in the tree.
+    return kept_rules(staged.common_dir, None if staged.config in EMPTY_BLOBS else staged.config, read)
 
 
 def jobs_of(

@@ -7,12 +7,11 @@ next, this or another, ends what killed ones left behind.
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 
+from ci.digest import sha256
 from ci.errors import Unavailable
 from ci.removal import remove_tree
 
@@ -24,7 +23,7 @@ def pools_folder() -> Path:
     """Where the pools of all repositories of this account lie: in its cache folder, or where that cannot be written, in a
     folder for temporary files that belongs to nobody else. Raises Unavailable when there is neither."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path.home() raises without one
-    for folder in (Path(base, "trunkgate"), Path(tempfile.gettempdir(), f"trunkgate-{os.getuid()}")):
+    for folder in _homes(Path(base, "trunkgate")):
         if not folder.is_absolute():
             continue  # the specification of XDG_CACHE_HOME has it so: it would be another one in each current folder
         with suppress(OSError):
@@ -33,6 +32,13 @@ def pools_folder() -> Path:
             if is_ours and os.access(folder, os.W_OK):
                 return folder.resolve()
     raise Unavailable("there is no folder for the work trees of checks: set XDG_CACHE_HOME to one that can be written")
+
+
+def _homes(first: Path) -> Iterator[Path]:
+    yield first
+    from tempfile import gettempdir  # seldom needed, and long to load
+
+    yield Path(gettempdir(), f"trunkgate-{os.getuid()}")
 
 
 class Pool:

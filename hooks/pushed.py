@@ -112,7 +112,7 @@ def _question(git: PlainGit, name: str, commit: Sha, trunk: str) -> _Question | 
     if config.push.checks == "none":
         return None
     stage = Stage(config.push.checks)
-    checks = select_checks(config, Wish(stage))
+    checks = select_checks(config.checks, Wish(stage))
     base = _merge_base(trunk, commit)
     if not checks or base == commit:
         return None  # what trunk has went through the gate
@@ -140,7 +140,7 @@ def _answers(
     """The report of every check, each told as it comes. since: when the push began to wait, by the monotonic clock: the
     budget is for all of its commits together."""
     config, began = question.config, time.monotonic()
-    for line in vain_skips(config):
+    for line in vain_skips(config.checks):
         text.warn(f"gate: {line}")
     skipped = skipped_checks(question.checks)
     wanted = [check for check in question.checks if check.name not in skipped]

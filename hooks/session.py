@@ -23,7 +23,6 @@ from ci.run import RunSettings, run_check
 from ci.sandbox import Isolation
 from ci.workspace import Place, Workspace, inputs_name
 from hooks import text
-from hooks.cache import tidy
 from hooks.fixes import Mended
 from hooks.hygiene import parsed
 from hooks.in_process import found_and_mended
@@ -137,6 +136,8 @@ class Session:
 
     def tidy(self, max_age_s: float, max_bytes: int) -> None:
         """Keep what the results and logs take within bounds; the newest stay."""
+        from hooks.cache import tidy  # it knows gate.toml, which is long to load
+
         tidy(self.home, self.results, time.time() - max_age_s, max_bytes)
 
     def cancel(self) -> None:

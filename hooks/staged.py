@@ -8,6 +8,10 @@ hook's GIT_INDEX_FILE names the index of the commit being made, which need not b
 import os
 
 SUBMODULE = b"160000"  # the mode that git gives one
+EMPTY_BLOBS = (
+    "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+    "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
+)  # ids of a file with nothing in it, of both kinds that git has
 
 _PLACES = (
     "rev-parse",

@@ -123,7 +123,7 @@ class _Work:
 
     def _reports(self, config: Config) -> list[Report]:
         commit = Sha(self._made.commit)
-        checks = select_checks(config, Wish(stage=Stage.MERGE))
+        checks = select_checks(config.checks, Wish(stage=Stage.MERGE))
         tree = self._tree()
         jobs, _ = jobs_of(Inputs(self._git, tree, checks, commit=commit), Scope(tree, None), checks, None)
         self._tell(wanted=tuple(job.check.name for job in jobs))

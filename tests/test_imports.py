@@ -188,6 +188,16 @@ def test_running_a_check_loads_nothing_heavy(ruled: Repository) -> None:
     assert {name for name in loaded if name.startswith("gate.")} <= {"gate.config", "gate.config_values", "gate.toml_lines"}
 
 
+def test_a_gate_toml_that_was_read_before_is_not_read_again(ruled: Repository) -> None:
+    for content in ("A = 2\n", "A = 3\n"):
+        ruled.write("src/a.py", content)
+        ruled.git("add", "src/a.py")
+        loaded = loaded_by_check(ruled)
+        assert "ci.run" in loaded
+    assert {name for name in loaded if name.split(".")[0] in ("gate", "tomllib")} == set()
+    assert not {"tempfile", "hashlib", "ci.deploy.model"} & loaded
+
+
 def test_declared_inputs_cost_their_matcher_once_and_no_more(ruled: Repository) -> None:
     check = '[[check]]\nname = "some"\ncommand = "true"\nstage = "pre-commit"\ninputs = ["src/"]\n'
     ruled.commit("Rules", {"gate.toml": check})
