@@ -37,13 +37,19 @@ def listed(repository: Git, commit: Sha, inputs: Sequence[str]) -> dict[bytes, b
     return entries
 
 
+def path_of(record: bytes) -> bytes:
+    """Of a record as in RunRequest.listing."""
+    return record[record.index(b"\t") + 1 : -1]
+
+
 def of_listing(records: Iterable[bytes]) -> dict[bytes, bytes]:
-    """Those of RunRequest.listing, in git's order."""
-    entries = {}
-    for record in records:
-        meta, _, path = record.removesuffix(b"\0").partition(b"\t")
-        entries[path] = meta
+    """The entries of such records, in git's order."""
+    entries = {path_of(record): record[: record.index(b"\t")] for record in records}
     return dict(sorted(entries.items()))
+
+
+def listing_of(entries: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
+    return tuple(b"%b\t%b\0" % (meta, path) for path, meta in entries.items())
 
 
 def files_of(entries: Mapping[bytes, bytes]) -> tuple[str, ...]:
@@ -88,7 +94,7 @@ def add_to_index(
 ) -> None:
     """gone: entries that are taken out of it first. Raises TreeRefused and GitFailed."""
     lines = [b"0 %b\t%b\0" % (b"0" * len(meta.partition(b" ")[2]), path) for path, meta in (gone or {}).items()]
-    lines += [b"%b\t%b\0" % (meta, path) for path, meta in entries.items()]
+    lines += listing_of(entries)
     indexed = git.run("update-index", "-z", "--index-info", stdin=b"".join(lines), env=env)
     if "Ignoring path" in indexed.err:  # leaves it out and calls that success
         raise TreeRefused(_REFUSAL.format(indexed.err.partition("Ignoring path")[2].strip()))

@@ -164,9 +164,13 @@ class KeyTable:
         """All that a set matches after these edits, in no order. Raises KeyError as ``sets_of`` does."""
         at = self._start + self._places[number] + (FAN_OUT + BUCKETS) * _DIGEST
         length = _number(self._read(at + _NUMBER * BUCKETS, _NUMBER))
-        lines = self._read(at + _OFFSETS, length).split(b"\0")[:-1]
-        kept = [line + b"\0" for line in lines if line[line.index(b"\t") + 1 :] not in edits]
-        return kept + [new for path, new in edits.items() if new is not None and self.sets_of(path) >> number & 1]
+        import re  # not for those who only look up a key
+
+        kept = re.findall(rb"[^\0]+\0", self._read(at + _OFFSETS, length))
+        gone = {self._bucket(number, bucket_of(path)).get(path) for path in edits}
+        return [record for record in kept if record not in gone] + [
+            new for path, new in edits.items() if new is not None and self.sets_of(path) >> number & 1
+        ]
 
     def matched(self, number: int, edits: "Mapping[bytes, bytes | None]") -> bytes:
         """Digest of what a set matches once these paths have these records, or (None) are gone.

@@ -1,15 +1,17 @@
 """Folders that are kept between runs, and hold exactly what they should at the start of each, whatever the last one did."""
 
 import os
+import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from ci import processes
-from ci.entries import SUBMODULE, add_to_index, altered_files, refused
+from ci.entries import SUBMODULE, add_to_index, altered_files, of_listing, path_of, refused
 from ci.git import Git, GitFailed
 from ci.model import Sha
 from ci.removal import remove_tree
@@ -93,48 +95,56 @@ class WarmFolder:
         return found
 
 
-class _Kept(NamedTuple):
-    """An entry as it was written: octal mode, blank, object id; and by what its file is known again when nobody touched it:
-    its number, and its time of change, which nobody can set, in ns. 0 for a submodule: a folder, and quickly looked into."""
+class _Settled(NamedTuple):
+    """What a folder of inputs holds: records as of RunRequest.listing, and by what the file of each path is known again when
+    nobody touched it: its number, and its time of change in ns, which nobody can set. For a submodule that is 0: a folder,
+    and quickly looked into. at_ns: since when, by the file system's clock."""
 
-    meta: bytes
-    number: int
-    changed_at_ns: int
+    records: list[bytes]
+    stamps: dict[bytes, tuple[int, int]]
+    at_ns: int
 
 
 class WarmInputs(WarmFolder):
-    """The declared inputs of checks: these entries of a tree, and nothing else."""
+    """The declared inputs of checks: what these records of a tree name, and nothing else."""
 
-    def reset_to(self, entries: Mapping[bytes, bytes], mark: Path) -> None:
-        """Make the folder hold exactly these. entries: as in ci.entries. Raises TreeRefused, GitFailed and OSError."""
-        known, at_ns = self._read_settled()
-        untouched = self._cleared(known, at_ns) if _rules_among(known) == _rules_among(entries) else None
+    def reset_to(self, records: Iterable[bytes], mark: Path) -> None:
+        """Make the folder hold exactly these. records: as RunRequest.listing. Raises TreeRefused, GitFailed and OSError."""
+        settled = self._read_settled()
+        wanted, known = set(records), set(settled.records)
+        new, old = wanted - known, known - wanted
+        # Attributes decide how blobs become files: git would not write a file again because of others.
+        is_kept = known and not any(record.endswith(b".gitattributes\0") for record in (*new, *old))
+        untouched = self._cleared(settled) if is_kept else None
         if untouched is None:
-            known, untouched = {}, set()
-        wrong = [path for path, meta in entries.items() if path not in untouched or known[path].meta != meta]
-        gone = {path: kept.meta for path, kept in known.items() if path not in entries}
-        if known and not wrong and not gone:
+            settled, new, old = _NOTHING_SETTLED, wanted, set()
+        elif touched := settled.stamps.keys() - untouched:
+            new |= {record for record in wanted & known if path_of(record) in touched}
+        if untouched is not None and not new and not old:
             os.utime(self._settled)  # it is in use: hooks/pool.py removes those that are not
             return
         self._settled.unlink(missing_ok=True)
+        wrong = of_listing(new)
+        gone = {path: meta for path, meta in of_listing(old).items() if path not in wrong}
         try:
-            if not known:
+            if untouched is None:
                 self._begin_anew()
-            self._remove(gone, known, entries)
-            self._write(wrong, gone, entries, {processes.MARK: str(mark)})
+            self._remove(gone)
+            self._write(wrong, gone, {processes.MARK: str(mark)}, is_all=untouched is None)
         except GitFailed as failed:
             raise refused(failed) from failed
-        written = {path: self._seen(path, entries[path]) for path in wrong}
-        self._settle({path: written.get(path) or known[path] for path in entries})
+        stamps = {path: stamp for path, stamp in settled.stamps.items() if path not in gone}
+        self._settle(wanted, stamps | {path: self._stamp(path, meta) for path, meta in wrong.items()})
 
-    def _cleared(self, known: Mapping[bytes, _Kept], at_ns: int) -> set[bytes] | None:
-        """What is in the folder as it was written, after everything else was removed from it.
+    def _cleared(self, settled: _Settled) -> set[bytes] | None:
+        """The paths that are in the folder as they were written, after everything else was removed from it.
 
-        at_ns: when that was noted. A file as new as that may have been altered within one tick of the clock since it was
-        written. Symlinks are not followed. None: there is something that cannot be removed.
+        A file that is as new as the note of it may have been altered since, within one tick of the clock. Symlinks are not
+        followed. None: there is something that cannot be removed.
         """
         untouched = set()
-        folders = _folders_of(known)
+        stamps, at_ns = settled.stamps, settled.at_ns
+        folders = _folders_of(stamps)
         pending = [b""]
         try:
             mode = stat.S_IMODE(self.git_dir.stat().st_mode)
@@ -145,11 +155,10 @@ class WarmInputs(WarmFolder):
                 with os.scandir(self._at(front)) as listed:
                     for entry in listed:
                         path = front + entry.name
-                        kept = known.get(path)
                         stats = entry.stat(follow_symlinks=False)
-                        if kept is not None and (
-                            (stats.st_ctime_ns == kept.changed_at_ns < at_ns and stats.st_ino == kept.number)
-                            or _is_empty_submodule(kept, entry, mode)
+                        number, changed_at_ns = stamps.get(path, (-1, -1))
+                        if (stats.st_ctime_ns == changed_at_ns < at_ns and stats.st_ino == number) or (
+                            changed_at_ns == 0 and _is_empty_submodule(entry, number, mode)
                         ):
                             untouched.add(path)
                         elif path in folders and stat.S_ISDIR(stats.st_mode):
@@ -162,77 +171,74 @@ class WarmInputs(WarmFolder):
             return None
         return untouched
 
-    def _remove(self, gone: Iterable[bytes], known: Iterable[bytes], entries: Iterable[bytes]) -> None:
+    def _remove(self, gone: Iterable[bytes]) -> None:
         """The files of these, and the folders that nothing is left in."""
         for path in gone:
             remove_tree(Path(os.fsdecode(self._at(path))))
-        for folder in sorted(_folders_of(known) - _folders_of(entries), key=len, reverse=True):
-            with suppress(FileNotFoundError):  # a run removed it
+        for folder in sorted(_folders_of(gone), key=len, reverse=True):
+            with suppress(OSError):  # there is something in it, or a run removed it
                 os.rmdir(self._at(folder))  # noqa: PTH106 - bytes
 
     def _write(
-        self, wrong: Sequence[bytes], gone: Mapping[bytes, bytes], entries: Mapping[bytes, bytes], env: Mapping[str, str]
+        self, wrong: Mapping[bytes, bytes], gone: Mapping[bytes, bytes], env: Mapping[str, str], *, is_all: bool
     ) -> None:
-        """The index as well, which ``altered`` compares with."""
-        add_to_index(self._git, {path: entries[path] for path in wrong}, env, gone=gone)
+        """The index as well, which ``altered`` compares with. Both: entries as in ci.entries."""
+        add_to_index(self._git, wrong, env, gone=gone)
         if wrong:
-            words = ("checkout-index", "--force", "--quiet", "-u", "-z", "--stdin")
+            # The index is to know their times as well, or ``altered`` compares contents. For a few, it costs more to write.
+            words = ("checkout-index", "--force", "--quiet", *(("-u",) if is_all else ()), "-z", "--stdin")
             self._git.run(*words, stdin=b"\0".join((*wrong, b"")), env=env)
 
-    def _seen(self, path: bytes, meta: bytes) -> _Kept:
+    def _stamp(self, path: bytes, meta: bytes) -> tuple[int, int]:
         stats = os.lstat(self._at(path))
-        return _Kept(meta, stats.st_ino, 0 if meta.startswith(SUBMODULE) else stats.st_ctime_ns)
+        return stats.st_ino, 0 if meta.startswith(SUBMODULE) else stats.st_ctime_ns
 
-    def _settle(self, kept: Mapping[bytes, _Kept]) -> None:
+    def _settle(self, records: Collection[bytes], stamps: Mapping[bytes, tuple[int, int]]) -> None:
         """Note what the folder holds, at a moment that is later than all of it, as the file system counts moments: what is
         altered from now on is as new as the note, or newer."""
-        metas, numbers, times = zip(*kept.values(), strict=True) if kept else ((), (), ())
-        columns = (
-            b"\0".join(kept),
-            b"\0".join(metas),
-            *(b" ".join(b"%d" % each for each in some) for some in (numbers, times)),
-        )
-        self._settled.write_bytes(b"\0\0".join(columns))
+        numbers, times = (array("Q", some) for some in (zip(*stamps.values(), strict=True) if stamps else ((), ())))
+        columns = (b"".join(records), b"\0".join(stamps), numbers.tobytes(), times.tobytes())
+        self._settled.write_bytes(b" ".join(b"%d" % len(column) for column in columns) + b"\n" + b"".join(columns))
         latest = max(times, default=0)
         while self._settled.stat().st_ctime_ns <= latest <= time.time_ns() + _TICK_NS:  # not when the clock was set back
             time.sleep(_WITHIN_A_TICK_S)
             os.utime(self._settled)
 
-    def _read_settled(self) -> tuple[dict[bytes, _Kept], int]:
-        """What the folder held, and since when. Nothing: it is new, a reset was cut short, or the note cannot be read."""
+    def _read_settled(self) -> _Settled:
+        """Nothing: it is new, a reset was cut short, or the note cannot be read."""
         try:
             raw = self._settled.read_bytes()
             at_ns = self._settled.stat().st_ctime_ns
-            paths, metas, numbers, times = raw.split(b"\0\0")
-            facts = zip(metas.split(b"\0"), map(int, numbers.split()), map(int, times.split()), strict=True)
-            return dict(zip(paths.split(b"\0"), map(_Kept._make, facts), strict=True)), at_ns
+            head, _, rest = raw.partition(b"\n")
+            columns = []
+            for length in map(int, head.split()):
+                columns.append(rest[:length])
+                rest = rest[length:]
+            records, paths, numbers, times = columns
+            stamps = zip(array("Q", numbers), array("Q", times), strict=True)
+            found = dict(zip(paths.split(b"\0") if paths else (), stamps, strict=True))
         except (FileNotFoundError, ValueError):  # or it is of another version of ours
-            return {}, 0
+            return _NOTHING_SETTLED
+        return _Settled(re.findall(rb"[^\0]+\0", records), found, at_ns)
 
     def _at(self, path: bytes) -> bytes:
         return os.fsencode(self.folder) + b"/" + path
 
 
-def _is_empty_submodule(kept: _Kept, entry: "os.DirEntry[bytes]", mode: int) -> bool:
+_NOTHING_SETTLED = _Settled([], {}, 0)
+
+
+def _is_empty_submodule(entry: "os.DirEntry[bytes]", number: int, mode: int) -> bool:
     """As it was written: its folder is there, and nothing in it."""
-    if not kept.meta.startswith(SUBMODULE) or not entry.is_dir(follow_symlinks=False):
-        return False
     stats = entry.stat(follow_symlinks=False)
-    is_same = stats.st_ino == kept.number and stat.S_IMODE(stats.st_mode) == mode
+    is_same = stat.S_ISDIR(stats.st_mode) and stats.st_ino == number and stat.S_IMODE(stats.st_mode) == mode
     return is_same and not os.listdir(entry.path)  # noqa: PTH208 - one call, not one for each name
-
-
-def _rules_among(entries: Mapping[bytes, "bytes | _Kept"]) -> dict[bytes, bytes]:
-    """The attributes, which decide how blobs become files: git would not write a file again because of others."""
-    rules = {path: each for path, each in entries.items() if path.endswith(b".gitattributes")}
-    return {path: each.meta if isinstance(each, _Kept) else each for path, each in rules.items()}
 
 
 def _folders_of(paths: Iterable[bytes]) -> set[bytes]:
     """Every folder above these."""
     folders: set[bytes] = set()
-    for path in paths:
-        folder = path.rpartition(b"/")[0]
+    for folder in {path.rpartition(b"/")[0] for path in paths}:
         while folder and folder not in folders:
             folders.add(folder)
             folder = folder.rpartition(b"/")[0]

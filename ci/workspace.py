@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ci.digest import digest
-from ci.entries import TreeRefused, altered_files, files_of, index_of, listed, of_listing, write_files
+from ci.entries import TreeRefused, altered_files, files_of, index_of, listed, listing_of, of_listing, write_files
 from ci.errors import Unavailable
 from ci.git import Git, GitFailed
 from ci.model import RunRequest
@@ -93,20 +93,20 @@ class Workspace:
         return Place(tree.folder, files, scratch, shown, ceiling=tree.folder.parent, altered=tree.altered)
 
     def _declared_inputs(self, request: RunRequest, scratch: Path) -> Place:
-        if request.listing is None:
-            entries = listed(self._repository, request.commit, request.check.inputs)
-        else:
-            entries = of_listing(request.listing)
-        files = files_of(entries) if request.check.names_files and request.files is None else None
+        records = request.listing
+        if records is None:
+            records = listing_of(listed(self._repository, request.commit, request.check.inputs))
+        is_asked = request.check.names_files and request.files is None
+        files = files_of(of_listing(records)) if is_asked else None
         if self._keeps_inputs:
             tree = WarmInputs(self._repository, self._pool / inputs_name(request.check.inputs), self._door)
             # A partial clone has blobs to come, which only its own Git directory knows how to fetch: written below, they do.
             with suppress(GitFailed):
-                tree.reset_to(entries, scratch)
+                tree.reset_to(records, scratch)
                 return Place(tree.folder, files, scratch, ceiling=tree.folder.parent, altered=tree.altered)
         folder = scratch / "tree"
         folder.mkdir()
-        write_files(self._repository, entries, folder, scratch)
+        write_files(self._repository, of_listing(records), folder, scratch)
         return Place(
             folder,
             files,

@@ -18,7 +18,7 @@ from ci.git import GitEnd, PlainGit
 from ci.model import Check, CheckName, InputKey, RunId, RunRequest, Sha
 from ci.removal import remove_tree
 from ci.sandbox import Isolation
-from ci.warm import WarmInputs, _Kept
+from ci.warm import WarmInputs, _Settled
 from ci.workspace import Place, Workspace
 from fakes.repositories import Repository
 
@@ -446,10 +446,10 @@ def test_what_is_as_new_as_the_note_of_it_is_written_again(
     altered = file.stat()
     read = WarmInputs._read_settled
 
-    def in_one_tick(self: WarmInputs) -> tuple[dict[bytes, _Kept], int]:
-        known, _ = read(self)
-        known[b"src/a.py"] = _Kept(known[b"src/a.py"].meta, altered.st_ino, altered.st_ctime_ns)
-        return known, altered.st_ctime_ns
+    def in_one_tick(self: WarmInputs) -> _Settled:
+        settled = read(self)
+        settled.stamps[b"src/a.py"] = (altered.st_ino, altered.st_ctime_ns)
+        return settled._replace(at_ns=altered.st_ctime_ns)
 
     monkeypatch.setattr(WarmInputs, "_read_settled", in_one_tick)
     assert bench.look(repository.head())[1] == FIRST

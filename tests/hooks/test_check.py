@@ -864,7 +864,7 @@ def checks(*stages: Stage) -> tuple[Check, ...]:
     ],
 )
 def test_a_stage_stands_for_all_that_the_gate_asks_for_by_then(stage: Stage, chosen: list[str]) -> None:
-    assert [check.name for check in select_checks(Config(checks=checks(*Stage)), Wish(stage))] == chosen
+    assert [check.name for check in select_checks(checks(*Stage), Wish(stage))] == chosen
 
 
 def report(outcome: Outcome | None, *, is_blocked: bool = False) -> Report:
