@@ -252,7 +252,9 @@ def swap_files_for_folders(folder: Path) -> None:
 def leave_special_files(folder: Path) -> None:
     os.mkfifo(folder / "fifo")
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(folder / "s"))
+        handle = os.open(folder, os.O_RDONLY)  # the name of a socket has no more than 107 bytes
+        listening.bind(f"/proc/self/fd/{handle}/s")
+        os.close(handle)
     (folder / "README.md").chmod(0)
 
 
