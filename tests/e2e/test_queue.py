@@ -1,5 +1,6 @@
 """What becomes of changes, on real Git with real checks: each test is a short story from push to verdict."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -268,55 +269,105 @@ def test_a_change_that_git_cannot_read_keeps_itself_waiting_and_nobody_else(stan
     assert "git cannot read it" in stand.why(lost)["reasons"][0]["text"]
 
 
+class Blocker:
+    """Twelve parts, each with a check; four changes whose checks wait to be let go; behind them one that touches all
+    parts and is thought to be bad; eight behind that, each of a part of its own. The bad one's own run waits as well."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, red_with_first: str) -> None:
+        """red_with_first: what the check of part p1 does where the first of the four is in."""
+        parts = [f"p{number}" for number in range(1, 13)]
+        self._folder = folder
+        self._words = (*parts, "bad", "late")
+        rules = "".join(
+            f'[[check]]\nname = "{part}"\ncommand = "sh {part}/check.sh"\ninputs = ["{part}/"]\n' for part in parts
+        )
+        check = f"test -e p1/bad || exit 0\n{self._until('bad')}exit 1\n"
+        rules = PLAIN.replace("workers = 2", "workers = 40") + rules
+        self.stand = stand = Stand(folder, rules, {f"{part}/check.sh": check if part == "p1" else GOOD for part in parts})
+        stand.settle()
+        self.trunk = stand.trunk()
+        self.first, *self.others = [
+            stand.submit(
+                f"{part} waits", {f"{part}/check.sh": self._until(part) + red_with_first.format(self._until("late"))}
+            )
+            for part in parts[:4]
+        ]
+        self.bad = stand.submit("All parts", {**{f"{part}/x": "1" for part in parts}, "p1/bad": "1"})
+        self.behind = [stand.submit(f"More of {part}", {f"{part}/y": "1"}) for part in parts[4:]]
+        snapshot = Gate._snapshot
+
+        def doubt(gate: Gate, trunk: Sha) -> Snapshot:
+            made = snapshot(gate, trunk)
+            odds = {**made.outlook.forecasts, ChangeId(self.bad): Forecast(0.2)}
+            return replace(made, outlook=replace(made.outlook, forecasts=odds))
+
+        monkeypatch.setattr(Gate, "_snapshot", doubt)
+
+    def _until(self, word: str) -> str:
+        return f"while [ ! -e {self._folder}/go-{word} ]; do sleep 0.05; done\n"
+
+    def let_go(self, *words: str) -> None:
+        for word in words or self._words:
+            (self._folder / f"go-{word}").touch()
+
+    def runs_alone(self) -> bool:
+        return any(run.changes == (self.bad,) for run in self.stand.state().runs.values())
+
+    def serve(self, people: Callable[[], None]) -> None:
+        """Until there is nothing to do. people: what happens meanwhile."""
+
+        def meanwhile() -> None:
+            try:
+                people()
+            finally:
+                self.let_go()
+
+        story = Thread(target=meanwhile)
+        story.start()
+        server = open_server([self.stand.path])
+        server.run(until_idle=True)
+        server.close()
+        story.join()
+
+
 def test_who_many_wait_for_is_refused_by_its_own_run_of_a_trunk_that_has_moved_since(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four changes ahead of it, whose checks wait to be let go, and eight behind it, each of a part of its own.
-
-    With the first of the four its check does not end before all is over, so only the run on the trunk without that can tell.
-    """
-    parts = [f"p{number}" for number in range(1, 13)]
-    rules = "".join(f'[[check]]\nname = "{part}"\ncommand = "sh {part}/check.sh"\ninputs = ["{part}/"]\n' for part in parts)
-    wait = "while [ ! -e {}/go-{} ]; do sleep 0.05; done\n".format(tmp_path, "{}")
-    check, later = (f"test -e p1/bad || exit 0\n{wait.format(word)}exit 1\n" for word in ("bad", "late"))
-    rules = PLAIN.replace("workers = 2", "workers = 40") + rules
-    stand = Stand(tmp_path, rules, {f"{part}/check.sh": check if part == "p1" else GOOD for part in parts})
-    stand.settle()
-    trunk = stand.trunk()
-    first, *others = [stand.submit(f"{part} waits", {f"{part}/check.sh": wait.format(part) + later}) for part in parts[:4]]
-    bad = stand.submit("All parts", {**{f"{part}/x": "1" for part in parts}, "p1/bad": "1"})
-    behind = [stand.submit(f"More of {part}", {f"{part}/y": "1"}) for part in parts[4:]]
-    snapshot = Gate._snapshot
-
-    def doubt(gate: Gate, trunk: Sha) -> Snapshot:
-        made = snapshot(gate, trunk)
-        odds = {**made.outlook.forecasts, ChangeId(bad): Forecast(0.2)}
-        return replace(made, outlook=replace(made.outlook, forecasts=odds))
-
-    monkeypatch.setattr(Gate, "_snapshot", doubt)
-
-    seen: list[object] = []
+    """With the first of the four its check does not end before all is over: only the run without that can tell."""
+    queue = Blocker(tmp_path, monkeypatch, red_with_first="test -e p1/bad || exit 0\n{}exit 1\n")
+    stand, seen = queue.stand, []
 
     def people() -> None:
-        try:
-            wait_for(lambda: any(run.changes == (bad,) for run in stand.state().runs.values()))
-            (tmp_path / "go-p1").touch()
-            wait_for(lambda: stand.verdict(first) == "landed")
-            (tmp_path / "go-bad").touch()
-            wait_for(lambda: stand.verdict(bad) == "refused")
-            wait_for(lambda: all(stand.verdict(change) == "landed" for change in behind))
-            seen.append([stand.verdict(change) for change in others])
-        finally:
-            for name in (*parts, "bad", "late"):
-                (tmp_path / f"go-{name}").touch()
+        wait_for(queue.runs_alone)
+        queue.let_go("p1")
+        wait_for(lambda: stand.verdict(queue.first) == "landed")
+        queue.let_go("bad")
+        wait_for(lambda: stand.verdict(queue.bad) == "refused")
+        wait_for(lambda: all(stand.verdict(change) == "landed" for change in queue.behind))
+        seen.append([stand.verdict(change) for change in queue.others])
 
-    story = Thread(target=people)
-    story.start()
-    server = open_server([stand.path])
-    server.run(until_idle=True)
-    server.close()
-    story.join()
+    queue.serve(people)
     assert seen == [[None] * 3]  # nobody had to wait for those ahead
-    assert [stand.verdict(change) for change in others] == ["landed"] * 3
-    (reason,) = stand.why(bad)["reasons"]
-    assert reason["text"] == f"the check p1 is red: exit code 1, by itself on main as of {trunk[:10]}"
+    assert [stand.verdict(change) for change in queue.others] == ["landed"] * 3
+    (reason,) = stand.why(queue.bad)["reasons"]
+    assert reason["text"] == f"the check p1 is red: exit code 1, by itself on main as of {queue.trunk[:10]}"
+
+
+def test_a_trunk_that_was_mended_by_hand_has_its_own_say_on_who_many_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Blocker(tmp_path, monkeypatch, red_with_first="{}exit 0\n")
+    stand = queue.stand
+
+    def people() -> None:
+        wait_for(queue.runs_alone)
+        mended = stand.branch("past the gate", {"p1/check.sh": "exit 0\n"})
+        stand.dev.git("push", "-q", "origin", f"{mended}:refs/heads/elsewhere")
+        stand.server.git("update-ref", "refs/heads/main", mended)
+        wait_for(lambda: stand.state().trunk == mended)
+        queue.let_go("bad")  # red, on the trunk that was
+        runs = stand.state().run_count
+        wait_for(lambda: stand.state().run_count > runs)
+
+    queue.serve(people)
+    assert stand.verdict(queue.bad) == "landed"
