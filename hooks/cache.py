@@ -5,8 +5,10 @@ the pool. All of it may go at any time: it costs a run.
 """
 
 import os
+import re
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,13 @@ from hooks.records import forget_all
 from hooks.staged import ask_git
 
 _SHARE_DROPPED = 4  # of the results, one in so many goes at a time when all together are too large
+
+# What somebody who was killed may leave in the Git folder of a work tree, with the number of the process at the end. In its
+# folder gate: copies of the index (hooks/known.py), tables of keys (ci/keytable.py), a wish (hooks/desk.py). Beside that
+# folder: files on their way to the work tree (hooks/fixes.py).
+_UNFINISHED = re.compile(r"(?:index|keys|keys\.seen|background\.wanted)\.(\d+)(?:\.lock)?")
+_UNFINISHED_BESIDE = re.compile(r"\..*\.gate-(\d+)", re.DOTALL)
+_WRITING_S = 3600.0  # it takes milliseconds: after an hour the number may be that of somebody else
 
 
 class Kept(NamedTuple):
@@ -90,6 +99,9 @@ def tidy(home: Path, results: LocalResults, before: float, max_bytes: int) -> No
     for note in _files(home / "known"):
         if _time_of(note) < before:
             note.unlink(missing_ok=True)
+    for path, is_old, is_alive in _unfinished(home):
+        if is_old and not is_alive:  # who is not alive here may be so in another container
+            path.unlink(missing_ok=True)
     logs = sorted(_files(home / "logs"), key=lambda path: _time_of(path))
     while logs and _time_of(logs[0]) < before:
         logs.pop(0).unlink(missing_ok=True)
@@ -103,17 +115,40 @@ def tidy(home: Path, results: LocalResults, before: float, max_bytes: int) -> No
 
 
 def clear(home: Path, results: LocalResults, pool: Pool) -> None:
-    """Remove all of it. Work trees in use stay."""
+    """Remove all of it. Work trees in use stay, and files that somebody is just writing."""
     results.prune(float("inf"))
     results.compact()
     for log in _files(home / "logs"):
         log.unlink(missing_ok=True)
     for note in [*_files(home / "greens"), *_files(home / "known")]:
         note.unlink(missing_ok=True)
+    for path, is_old, is_alive in _unfinished(home):
+        if is_old or not is_alive:
+            path.unlink(missing_ok=True)
     forget_all(home.parent)
     for said in (home.parent / SAID, *home.parent.glob(f"worktrees/*/{SAID}")):
         said.unlink(missing_ok=True)  # it sends people to gate local, which knows of nothing now
     pool.clear()
+
+
+def _unfinished(home: Path) -> Iterator[tuple[Path, bool, bool]]:
+    """Files that were begun, of all work trees: each with whether it is old, and whether the process behind it is alive."""
+    for git_dir in (home.parent, *home.parent.glob("worktrees/*")):
+        for folder, pattern in ((git_dir / home.name, _UNFINISHED), (git_dir, _UNFINISHED_BESIDE)):
+            for path in _files(folder):
+                found = pattern.fullmatch(path.name)
+                if found is not None:
+                    yield path, _time_of(path) < time.time() - _WRITING_S, _is_alive(int(found[1]))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _places() -> tuple[Path, Pool]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -107,6 +109,89 @@ def test_what_is_in_use_stays_and_what_uses_it_ends_well(clone: Clone, tmp_path:
         out, _ = gate.communicate(timeout=60)
     assert gate.returncode == 1, out
     assert clone.counts() == (1, 0, 1)
+
+
+# --- what somebody left who was killed ----------------------------------------------------------------------------------
+
+
+class Left:
+    """Unfinished files of processes in two work trees, of two ages."""
+
+    NAMES = ("index.{}", "index.{}.lock", "keys.{}", "keys.seen.{}", "background.wanted.{}", "../.a\n.gate-1.py.gate-{}")
+
+    def __init__(self, clone: Clone) -> None:
+        linked = clone.path.with_name("linked")
+        clone.repository.git("worktree", "add", "-q", str(linked))
+        self._clone = clone
+        self._folders = (clone.home, clone.repository.git_dir / "worktrees/linked/gate")
+        for folder in self._folders:
+            folder.mkdir(exist_ok=True)
+        with subprocess.Popen(["true"]) as dead:
+            dead.wait()
+        self.owners = {"living": os.getpid(), "dead": dead.pid}
+
+    def leave(self, owner: str, *, age_s: float) -> None:
+        for folder in self._folders:
+            for name in self.NAMES:
+                path = folder / name.format(self.owners[owner])
+                path.write_text("half")
+                os.utime(path, (time.time() - age_s,) * 2)
+
+    def there(self, owner: str) -> int:
+        return sum((folder / name.format(self.owners[owner])).exists() for folder in self._folders for name in self.NAMES)
+
+
+HOUR_S = 3600
+ALL = 2 * len(Left.NAMES)
+
+
+def test_what_a_killed_check_left_unfinished_goes_in_time(clone: Clone) -> None:
+    left = Left(clone)
+    left.leave("dead", age_s=HOUR_S - 60)
+    left.leave("living", age_s=HOUR_S + 60)
+    assert clone.gate("cache", "prune").returncode == 0
+    assert (left.there("dead"), left.there("living")) == (ALL, ALL)
+    left.leave("dead", age_s=HOUR_S + 60)
+    assert clone.check("true") == 0  # every run of a check tidies
+    assert (left.there("dead"), left.there("living")) == (0, ALL)
+
+
+def test_clearing_takes_what_is_unfinished_and_leaves_what_is_just_being_written(clone: Clone) -> None:
+    left = Left(clone)
+    others = [clone.home / "keys", clone.home / "results.sqlite", clone.repository.git_dir / "index.123"]
+    assert clone.check("true") == 0
+    others[-1].write_text("a copy that somebody made")
+    left.leave("dead", age_s=0)
+    left.leave("living", age_s=0)
+    assert clone.gate("cache", "clear").returncode == 0
+    assert (left.there("dead"), left.there("living")) == (0, ALL)
+    left.leave("living", age_s=HOUR_S + 60)  # another process has that number by now
+    assert clone.gate("cache", "clear").returncode == 0
+    assert left.there("living") == 0
+    assert [path.exists() for path in others] == [True] * 3
+
+
+def test_a_check_that_is_killed_while_git_writes_the_tree_leaves_nothing_for_good(clone: Clone, tmp_path: Path) -> None:
+    """A real one: git itself is slow here, and the copy of the index lies there meanwhile."""
+    assert clone.check("true") == 0
+    clone.repository.git("commit", "-qm", "Rule")
+    clone.repository.write("src/a.py", "A = 2\n")
+    clone.repository.git("add", "-A")
+    slow = tmp_path / "slow/git"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\ncase "$*" in *write-tree*) exec sleep 60;; esac\n' + f'exec {shutil.which("git")} "$@"\n')
+    slow.chmod(0o755)
+    env = git_env(PATH=f"{slow.parent}:{os.environ['PATH']}")
+    with subprocess.Popen([GATE, "check"], cwd=clone.path, env=env, start_new_session=True) as gate:
+        copy = clone.home / f"index.{gate.pid}"
+        while not copy.exists():
+            assert gate.poll() is None
+        clone.gate("cache", "clear")
+        assert copy.exists()
+        os.killpg(gate.pid, signal.SIGKILL)
+    assert copy.exists()
+    clone.gate("cache", "clear")
+    assert not copy.exists()
 
 
 # --- what goes in time --------------------------------------------------------------------------------------------------
