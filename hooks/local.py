@@ -205,9 +205,12 @@ class _Round:
             for report in reports:
                 printer.tell(report)
             return reports
-        self.applied = apply_fixes(self._staged, _last_of_each(fixes))
+        chosen = _last_of_each(fixes)
+        self.applied = apply_fixes(self._staged, chosen)
         if self.applied.paths:
-            printer.note(text.mended(self.applied.paths))
+            paths = {*self.applied.paths}
+            done = {fix for fix in chosen if fix.path in paths}
+            printer.mended({report.check: [fix.path for fix in report.fixes if fix in done] for report in reports})
             return []
         return [self._told(report, printer) for report in reports]
 

@@ -470,6 +470,10 @@ class Printer(Protocol):
 
     def note(self, line: str) -> None: ...
 
+    def mended(self, files: Mapping[str, Sequence[str]]) -> None:
+        """files: by the name of the check that mended them; they are staged. May be called again: of the next round."""
+        ...
+
     def finish(self, reports: Sequence["Report"], duration_s: float) -> None: ...
 
 
@@ -508,6 +512,9 @@ class LinePrinter:
 
     def note(self, line: str) -> None:
         self._say(f"gate: {line}")
+
+    def mended(self, files: Mapping[str, Sequence[str]]) -> None:
+        self.note(mended(_each(files)))
 
     def finish(self, reports: Sequence["Report"], duration_s: float) -> None:
         for line in self._quiet:
@@ -557,6 +564,7 @@ class JsonPrinter:
         self._stage = stage
         self._tree = tree
         self._notes: list[str] = []
+        self._mended: dict[str, list[str]] = {}
 
     @property
     def watch(self) -> None:
@@ -568,6 +576,11 @@ class JsonPrinter:
     def note(self, line: str) -> None:
         self._notes.append(line)
 
+    def mended(self, files: Mapping[str, Sequence[str]]) -> None:
+        self.note(mended(_each(files)))
+        for check, paths in files.items():
+            self._mended[check] = sorted({*self._mended.get(check, []), *paths})
+
     def finish(self, reports: Sequence["Report"], duration_s: float) -> None:
         import json
 
@@ -577,7 +590,8 @@ class JsonPrinter:
             "green": all(report.is_fine for report in reports),
             "duration_s": round(duration_s, 3),
             "notes": self._notes,
-            "checks": list(map(_facts_of, reports)),
+            "mended": _each(self._mended),
+            "checks": [_facts_of(report, self._mended.get(report.check, ())) for report in reports],
         }
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
 
@@ -591,10 +605,17 @@ class SilentPrinter:
 
     def note(self, line: str) -> None: ...
 
+    def mended(self, files: Mapping[str, Sequence[str]]) -> None: ...
+
     def finish(self, reports: Sequence["Report"], duration_s: float) -> None: ...
 
 
-def _facts_of(report: "Report") -> Mapping[str, object]:
+def _each(files: Mapping[str, Sequence[str]]) -> list[str]:
+    return sorted({path for paths in files.values() for path in paths})
+
+
+def _facts_of(report: "Report", mended: Sequence[str] = ()) -> Mapping[str, object]:
+    """mended: files that this check mended, and that are staged so now."""
     return {
         "name": report.check,
         "outcome": report.outcome,
@@ -603,6 +624,7 @@ def _facts_of(report: "Report") -> Mapping[str, object]:
         "duration_s": round(report.duration_s, 3),
         "reason": report.reason,
         "failed": list(report.failed),
+        "mended": list(mended),
         "log": report.log,
     }
 

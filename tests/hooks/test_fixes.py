@@ -1,12 +1,14 @@
 """What a mending check made of staged files, brought to index and work tree: by real commits through installed hooks."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,10 +38,9 @@ class Clone:
         self.git = repository.git
         self.write = repository.write
 
-    def gate(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [GATE, *words], cwd=self.path, env=git_env(**dict(env or {})), capture_output=True, text=True, check=False
-        )
+    def gate(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        folder = cwd or self.path
+        return subprocess.run([GATE, *words], cwd=folder, env=git_env(), capture_output=True, text=True, check=False)
 
     def commit(self, *words: str) -> tuple[int, str]:
         """Exit code of git commit, and all that was said."""
@@ -146,6 +147,37 @@ def test_without_a_hook_files_are_mended_when_it_is_asked_for(clone: Clone) -> N
     assert (clone.read("a.txt"), clone.git("show", ":a.txt")) == ("teh\n", "teh")
     assert clone.gate("check", "--fix").returncode == 0
     assert (clone.read("a.txt"), clone.git("show", ":a.txt")) == ("the\n", "the")
+
+
+def mended_by(told: dict[str, Any]) -> dict[str, list[str]]:
+    return {each["name"]: each["mended"] for each in told["checks"]}
+
+
+def test_what_was_mended_is_in_the_json_of_the_whole_and_of_each_check(clone: Clone) -> None:
+    second_check(clone, "sed -i s/adn/and/")
+    (clone.path / "sub").mkdir()
+    clone.write("a.txt", "teh adn\n")
+    clone.write("sub/new\nline \udcff.txt", "adn\n")
+    clone.write("b.txt", "teh\n")
+    clone.write("fine.txt", "the\n")
+    clone.git("add", "-A")
+    clone.write("b.txt", "teh draft\n")  # a fix meets it, and is not applied
+    done = clone.gate("check", "--fix", "--json", cwd=clone.path / "sub")
+    told = json.loads(done.stdout)
+    names = ["a.txt", "sub/new\nline \udcff.txt"]
+    assert (done.returncode, told["mended"], mended_by(told)) == (1, names, {"spelling": names[:1], "second": names})
+    told = json.loads(clone.gate("check", "--json").stdout)
+    assert (told["green"], told["mended"], mended_by(told)) == (False, [], {"spelling": [], "second": []})
+
+
+def test_a_check_that_nothing_concerns_once_it_has_mended_still_tells_what_it_did(clone: Clone) -> None:
+    """What it made of the file is what HEAD has."""
+    clone.repository.commit("Fine", {"a.txt": "the\n"})
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    told = json.loads(clone.gate("check", "--fix", "--json").stdout)
+    assert (told["mended"], mended_by(told)) == (["a.txt"], {"spelling": ["a.txt"]})
+    assert told["checks"][0]["idle"] == "no files"
 
 
 @pytest.mark.parametrize(
