@@ -18,7 +18,10 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeVar
 
-from ci.digest import digest, sha256
+    if "hygiene" in check.words:  # the command gate hygiene, however it is called: our version is that of its tool
+        fields += (("runtime", RUNTIME),)
+    found: bytes = sha256(_encoded(fields)).digest()
+    return found
 from ci.errors import UserError
 from ci.git import Git
 from ci.keytable import FAN_OUT, KEY_VERSION, Row, bucket_digest, bucket_of, edits_of, record_of, write_table
@@ -282,7 +285,7 @@ Value = str | float | bool | None | tuple["Value", ...]
 
 
 def definition_digest(check: Check, versions: Mapping[str, str]) -> bytes:
-    """Digest of what a check is. versions: the output of each of its tools.
+    """Digest of what a check is. versions: the output of each of its tools; our own is known.
 
     In: all that its process can see or that decides what its end means. The name is in because the check is told it, in
     GATE_CHECK. Not in: stage, needs, max_age_s, which say when to run it and for how long to believe it.
@@ -304,8 +307,14 @@ def definition_digest(check: Check, versions: Mapping[str, str]) -> bytes:
         fields += (("fix", check.fix),)
     if check.folder:
         fields += (("folder", check.folder),)
+<<<<<<< HEAD
     found: bytes = sha256(_encoded(fields)).digest()
     return found
+=======
+    if "hygiene" in check.words:  # the command gate hygiene, however it is called: our version is that of its tool
+        fields += (("runtime", RUNTIME),)
+    return hashlib.sha256(_encoded(fields)).digest()
+>>>>>>> 95de1f2 (A result of gate hygiene belongs to one version of trunkgate and of Python)
 
 
 def _encoded(value: Value) -> bytes:

@@ -13,7 +13,6 @@ import sys
 from os import environ, fsdecode, fsencode, getpid, listdir, lstat, mkdir, replace, unlink
 from time import time
 
-from hooks.main import VERSION
 from hooks.staged import Staged, ask_git, look
 
 SAID = "gate/said"  # in the work tree's git folder: a commit that was found red, and words for it (hooks/worker.py)
@@ -89,7 +88,7 @@ def forget_note(staged: Staged) -> None:
 
 
 def was_green(staged: Staged, names: list[str], now: float) -> bool:
-    """Whether a marker speaks of exactly this content, these files and this version of ours, and has not expired."""
+    """Whether a marker speaks of exactly this content, these files and these versions (ci.RUNTIME), and has not expired."""
     try:
         with open(_marker(staged, names), "rb") as file:
             return now < float(file.read())
@@ -151,10 +150,11 @@ def _folder(staged: Staged) -> str:
 
 
 def _marker(staged: Staged, names: list[str]) -> str:
+    from ci import RUNTIME
     from ci.digest import digest
 
     # A commit with other words, or on another branch, has the same content when its tree and what is staged are the same.
     # What is staged for deletion counts beside names that a runner gives, and not beside those that a person does.
     caller = "runner" if "PRE_COMMIT" in environ else "person"
-    facts = [VERSION, staged.head_tree or "no commit", staged.prefix, *([caller, *sorted(names)] if names else [])]
+    facts = [RUNTIME, staged.head_tree or "no commit", staged.prefix, *([caller, *sorted(names)] if names else [])]
     return f"{_folder(staged)}/{digest(*map(fsencode, facts), staged.raw)}"

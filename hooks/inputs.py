@@ -8,13 +8,13 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from ci import RUNTIME
 from ci.digest import digest
 from ci.git import PlainGit
 from ci.keys import KeyMaker, matcher
 from ci.keytable import KEY_VERSION, KeyTable, Row, edits_of
 from ci.model import Check, CheckName, InputKey, Sha
 from hooks.known import MOST_EDITS, is_config
-from hooks.main import VERSION
 
 
 class Inputs:
@@ -44,7 +44,7 @@ class Inputs:
         if table and self._table is None:
             with suppress(OSError):
                 os.makedirs(os.path.dirname(table), 0o700, exist_ok=True)  # noqa: PTH103, PTH120 - a string, as in hooks.known
-                self._maker.write_table(table, VERSION, tree, checks)
+                self._maker.write_table(table, RUNTIME, tree, checks)
                 self._table = self._opened(table, checks)
         if self._table is not None:
             self._look_at([*self._edits, *map(os.fsencode, also)], checks)
@@ -87,7 +87,7 @@ class Inputs:
         except (OSError, ValueError):
             return None
         definitions = [self._maker.definition(check) for check in checks]
-        if table.version != VERSION or [row.definition for row in table.rows] != definitions:
+        if table.version != RUNTIME or [row.definition for row in table.rows] != definitions:
             return None
         raw = self._git.diff(Sha(table.tree), self._tree)
         if raw is None or raw.count(b"\0") > 2 * MOST_EDITS or not table.is_intact():

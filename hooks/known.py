@@ -13,10 +13,10 @@ come to the same answer, by the same keys and the same store.
 import os
 import sys
 
+from ci import RUNTIME
 from ci.digest import digest
 from ci.keytable import KEY_VERSION, KeyTable, Row, edits_of, key_for_files
 from hooks import lines
-from hooks.main import VERSION
 from hooks.staged import DIFF, Staged, ask_git
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ def greens(staged: Staged, names: list[str], now: float) -> Known | None:
 
 
 def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Known | None:
-    if table.version != VERSION or not all(row.is_fixed for row in table.rows):
+    if table.version != RUNTIME or not all(row.is_fixed for row in table.rows):
         return None
     is_runner = "PRE_COMMIT" in os.environ
     files = staged.files()

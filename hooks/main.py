@@ -10,8 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VERSION = "0.1.0"  # importlib.metadata would know, at four times the cost of the interpreter itself
-
 # Every other command belongs to gate.cli.
 LOCAL_COMMANDS = {
     "check": "hooks.check:run",
@@ -74,6 +72,8 @@ def main() -> int:
         sys.stderr.write(HELP)
         return 2
     if words[0] in ("--version", "-V"):
+        from ci import VERSION
+
         return _guarded(lambda: _say(f"gate {VERSION}\n"))
     if words[0] in ("--help", "-h", "help"):
         return _guarded(lambda: _say(HELP))
@@ -170,6 +170,8 @@ def _write_report(failure: Exception) -> str:
     import platform
     import tempfile
     import traceback
+
+    from ci import VERSION
 
     story = "".join(traceback.format_exception(failure))
     facts = f"gate {VERSION}, Python {platform.python_version()}, {platform.platform()}\ncommand: {sys.argv!r}\n\n"

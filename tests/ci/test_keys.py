@@ -176,6 +176,20 @@ def test_a_new_version_of_a_tool_is_a_new_key(repository: Repository) -> None:
     assert keys[0] == keys[2] != keys[1]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("gate", "hygiene", "end-of-file", "{files}"), "cd src && gate  hygiene end-of-file *", "./gate-hygiene x {files}"],
+)
+def test_what_calls_our_own_checks_has_a_new_key_with_a_new_version(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, command: str | tuple[str, ...]
+) -> None:
+    ours = replace(PYTHON, command=command)
+    before = [key_of(repository, repository.head(), check) for check in (ours, PYTHON)]
+    monkeypatch.setattr("ci.keys.RUNTIME", "0.0.9, Python 3.11.0")
+    after = [key_of(repository, repository.head(), check) for check in (ours, PYTHON)]
+    assert (before[0] == after[0], before[1] == after[1]) == (False, True)
+
+
 def test_the_same_tree_in_another_commit_has_the_same_key_unless_history_is_an_input(repository: Repository) -> None:
     first = repository.head()
     second = repository.commit("nothing")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,15 @@ from typing import Any
 
 import pytest
 
-from ci.keytable import KeyTable
+from ci import RUNTIME
+from ci.git import PlainGit
+from ci.keys import KeyMaker
+from ci.keytable import KeyTable, key_for_files
+from ci.model import InputKey, Sha
+from ci.results import LocalResults
 from fakes.repositories import Repository, git_env
+from hooks.config import parsed
+from hooks.known import green_at
 
 GATE = Path(sys.executable).with_name("gate")
 
@@ -93,6 +101,45 @@ def test_both_ways_of_gate_check_run_them(clone: Clone) -> None:
     assert clone.told("--no-cache")["cached"] is False
     clone.stage("src/a.py", "A = (\n")
     assert "src/a.py:1: '(' was never closed" in clone.gate().stdout
+
+
+OLD = "0.0.9, Python 3.11.0"
+RUN = "import ci, sys; ci.RUNTIME = sys.argv.pop(1); from hooks.main import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize("gone", [[], ["greens"], ["greens", "keys"]])
+def test_what_another_version_found_green_is_not_believed(clone: Clone, gone: list[str]) -> None:
+    """Neither by its marker, nor by its table of keys, nor by its results."""
+    clone.rule("trailing-whitespace", '[[check]]\nname = "other"\ncommand = "true {files}"\nstage = "pre-commit"\n')
+    clone.stage("src/a.py", "A = 0\n")
+
+    def check(version: str) -> str:
+        words = [sys.executable, "-c", RUN, version, "check"]
+        env = git_env(PATH=str(clone.tools))
+        done = subprocess.run(words, cwd=clone.path, env=env, capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+
+    assert "2 green; " in check(OLD)
+    assert "was green already" in check(OLD)
+    for name in gone:
+        path = clone.path / ".git/gate" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "2 green (1 cached); " in check(RUNTIME), "a result of the other check holds for any version"
+    assert "was green already" in check(RUNTIME)
+
+
+def test_both_ways_and_the_gate_make_the_same_keys(clone: Clone) -> None:
+    clone.rule("trailing-whitespace")
+    git, keys = PlainGit(clone.repository.git_dir), []
+    for number in (2, 3):
+        clone.stage("src/a.py", f"A = {number}\n")
+        assert "1 green; " in clone.gate().stdout  # the long way; then by the table that it left, without the store
+        tree = Sha(clone.repository.git("write-tree"))
+        (check,) = parsed(clone.repository.git("show", "HEAD:gate.toml").encode(), "gate.toml").checks
+        keys.append(InputKey(key_for_files(KeyMaker(git).keys(tree, [check])[check.name], ["src/a.py"])))
+    with LocalResults(clone.path / ".git/gate/results.sqlite") as results:
+        assert [key for key, kept in results.for_keys(keys).items() if kept] == keys[:1]
+    assert all(green_at(str(clone.path / ".git"), key) for key in keys)
 
 
 def test_names_and_modes_are_those_of_the_tree(clone: Clone) -> None:

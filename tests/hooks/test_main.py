@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import hooks.main
+from ci import VERSION
 from ci.errors import Unavailable, UserError
 from fakes.repositories import git_env
-from hooks.main import HELP, LOCAL_COMMANDS, VERSION, run_command
+from hooks.main import HELP, LOCAL_COMMANDS, run_command
 
 GATE = Path(sys.executable).with_name("gate")
 PROJECT = Path(__file__).parents[2]
