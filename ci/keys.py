@@ -18,10 +18,8 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeVar
 
-    if "hygiene" in check.words:  # the command gate hygiene, however it is called: our version is that of its tool
-        fields += (("runtime", RUNTIME),)
-    found: bytes = sha256(_encoded(fields)).digest()
-    return found
+from ci import RUNTIME
+from ci.digest import digest, sha256
 from ci.errors import UserError
 from ci.git import Git
 from ci.keytable import FAN_OUT, KEY_VERSION, Row, bucket_digest, bucket_of, edits_of, record_of, write_table
@@ -307,14 +305,10 @@ def definition_digest(check: Check, versions: Mapping[str, str]) -> bytes:
         fields += (("fix", check.fix),)
     if check.folder:
         fields += (("folder", check.folder),)
-<<<<<<< HEAD
-    found: bytes = sha256(_encoded(fields)).digest()
-    return found
-=======
     if "hygiene" in check.words:  # the command gate hygiene, however it is called: our version is that of its tool
         fields += (("runtime", RUNTIME),)
-    return hashlib.sha256(_encoded(fields)).digest()
->>>>>>> 95de1f2 (A result of gate hygiene belongs to one version of trunkgate and of Python)
+    found: bytes = sha256(_encoded(fields)).digest()
+    return found
 
 
 def _encoded(value: Value) -> bytes:

@@ -39,13 +39,18 @@ class Applied(NamedTuple):
 
 def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
     """Apply what can be applied. Raises Unavailable when git or the disk fails; then the index is as it was."""
+    from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
+
     applied, refused = [], []
-    for fix in fixes:
-        merged = _merged(staged, fix)
-        if merged is None or not _replace(staged, Path(staged.top, fix.path), *merged):
-            refused.append(fix)
-        else:
-            applied.append(fix)
+    with TemporaryDirectory(prefix="gate-") as folder:
+        given = [*fixes]
+        _check_out(staged, [fix for fix in given if _is_mendable(fix)], Path(folder))
+        for fix in given:
+            merged = _merged(staged, fix, Path(folder))
+            if merged is None or not _replace(staged, Path(staged.top, fix.path), *merged):
+                refused.append(fix)
+            else:
+                applied.append(fix)
     if applied:
         lines = b"".join(
             b"%b %b\t%b\0" % (fix.mode.encode(), str(fix.mended).encode(), os.fsencode(fix.path)) for fix in applied
@@ -83,36 +88,52 @@ def _private_copy(staged: Staged, path: str) -> Mapping[str, str]:
     return {"GIT_INDEX_FILE": path}
 
 
-def _merged(staged: Staged, fix: Mended) -> tuple[bytes, os.stat_result] | None:
-    """What the file of the work tree is to hold, and what it was when we looked. None: it is to be left alone."""
+def _is_mendable(fix: Mended) -> bool:
+    return fix.mended is not None and fix.mode in _REGULAR
+
+
+def _check_out(staged: Staged, fixes: Iterable[Mended], folder: Path) -> None:
+    """Write both contents of these files as git would, line endings and filters applied, below ``staged`` and ``mended``."""
+    lines = b"".join(
+        b"%b %b %d\t%b\0" % (fix.mode.encode(), blob.encode(), stage, os.fsencode(fix.path))
+        for fix in fixes
+        for stage, blob in ((1, fix.staged), (2, str(fix.mended)))
+    )
+    if not lines:
+        return
+    # One index with both sides of every file, as in a merge. cat-file --batch would do with one process; with --filters it
+    # tells the sizes from before them, and takes no path that begins with a blank.
+    index = {"GIT_INDEX_FILE": str(folder / "index")}
+    _git(staged, "update-index", "-z", "--index-info", stdin=lines, env=index)
+    for stage, name in ((1, "staged"), (2, "mended")):
+        _git(staged, "checkout-index", "--all", f"--stage={stage}", f"--prefix={folder / name}/", env=index)
+
+
+def _merged(staged: Staged, fix: Mended, folder: Path) -> tuple[bytes, os.stat_result] | None:
+    """What the file of the work tree is to hold, and what it was when we looked. None: it is to be left alone.
+
+    folder: see ``_check_out``.
+    """
     file = Path(staged.top, fix.path)
     try:
         found = file.lstat()
-        if fix.mended is None or fix.mode not in _REGULAR or not stat.S_ISREG(found.st_mode):
+        if not _is_mendable(fix) or not stat.S_ISREG(found.st_mode):
             return None
         if file.parent.resolve() != Path(staged.top).resolve() / Path(fix.path).parent:
             return None  # beyond a link: to git this file is deleted, and the one that it leads to is nobody's to mend
         present = file.read_bytes()
     except OSError:  # deleted, moved, or in the way of something else: its owner is at work there
         return None
-    base, wanted = (_as_file(staged, blob, fix.path) for blob in (fix.staged, fix.mended))
-    if present in (base, wanted):
-        return wanted, found
-    from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
-
-    with TemporaryDirectory(prefix="gate-") as folder:
-        names = []
-        for name, content in (("work-tree", present), ("staged", base), ("mended", wanted)):
-            Path(folder, name).write_bytes(content)
-            names.append(str(Path(folder, name)))
-        # Exit code: 0 clean, else the number of places where both sides edited, or an error such as a binary file.
-        done = subprocess.run(["git", "merge-file", "-p", "-q", *names], capture_output=True, cwd=folder, check=False)
+    base, wanted = folder / "staged" / fix.path, folder / "mended" / fix.path
+    mended = wanted.read_bytes()
+    if present in (base.read_bytes(), mended):
+        return mended, found
+    ours = folder / "work-tree"
+    ours.write_bytes(present)
+    # Exit code: 0 clean, else the number of places where both sides edited, or an error such as a binary file.
+    words = ["git", "merge-file", "-p", "-q", str(ours), str(base), str(wanted)]
+    done = subprocess.run(words, capture_output=True, cwd=folder, check=False)
     return (done.stdout, found) if done.returncode == 0 else None
-
-
-def _as_file(staged: Staged, blob: str, path: str) -> bytes:
-    """A blob as git would write it to this path, line endings and filters applied."""
-    return _git(staged, "cat-file", "--filters", f"--path={path}", blob)
 
 
 def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result) -> bool:

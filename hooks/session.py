@@ -8,6 +8,7 @@ believed, only while that holds exactly the tree.
 
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -345,16 +346,14 @@ class Session:
         known = self._git.run("ls-tree", "-r", "-z", "--full-tree", self._tree).out.split(b"\0")[:-1]
         staged = {os.fsdecode(path): meta.split(b" ") for meta, _, path in (line.partition(b"\t") for line in known)}
         git = PlainGit(self._git.git_dir, place.folder)  # the attributes there say how files become blobs
-        fixes = []
-        for path in altered:
-            mode, _, blob = (word.decode() for word in staged[path])
-            file = place.folder / path
-            mended = None
-            if file.is_file() and not file.is_symlink():
-                words = ("hash-object", "-w", "--stdin", f"--path={path}")
-                mended = git.run(*words, stdin=file.read_bytes()).text
-            fixes.append(Mended(path, mode, blob, mended))
-        return tuple(fixes)
+        files = [path for path in altered if (file := place.folder / path).is_file() and not file.is_symlink()]
+        asked = b"".join([_quoted(path) + b"\n" for path in files])
+        made = git.run("hash-object", "-w", "--stdin-paths", stdin=asked).text.split() if files else []
+        mended = dict(zip(files, made, strict=True))
+        return tuple(
+            Mended(path, mode.decode(), blob.decode(), mended.get(path))
+            for path, (mode, _, blob) in ((path, staged[path]) for path in altered)
+        )
 
     def _judged(self, job: Job, end: RunEnd, fixes: tuple[Mended, ...], *, agrees: bool) -> Report:
         """Keep the result where it says something about the tree, and make the report."""
@@ -420,6 +419,11 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         return os.cpu_count() or 1
+
+
+def _quoted(path: str) -> bytes:
+    """A path as git takes one for a line, whatever is in it: quoted as in C."""
+    return b'"%b"' % re.sub(rb"[^\w./-]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(path))
 
 
 def _as_file_name(name: str) -> str:

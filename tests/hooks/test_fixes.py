@@ -1,8 +1,10 @@
 """What a mending check made of staged files, brought to index and work tree: by real commits through installed hooks."""
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -38,9 +40,9 @@ class Clone:
         self.git = repository.git
         self.write = repository.write
 
-    def gate(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def gate(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
         folder = cwd or self.path
-        return subprocess.run([GATE, *words], cwd=folder, env=git_env(), capture_output=True, text=True, check=False)
+        return subprocess.run([GATE, *words], cwd=folder, env=git_env(**env), capture_output=True, text=True, check=False)
 
     def commit(self, *words: str) -> tuple[int, str]:
         """Exit code of git commit, and all that was said."""
@@ -217,6 +219,65 @@ def test_any_name_of_a_file_is_only_a_name(clone: Clone, name: str) -> None:
     code, said = clone.commit()
     assert code == 0, said
     assert (clone.read(name), clone.status()) == ("the\n", "")
+
+
+def test_files_of_all_names_are_mended_together_and_each_as_its_attributes_want_it(clone: Clone) -> None:
+    names = ["-n.txt", " b.txt", "\tt.txt", "a'\"\\1.txt", "ä.txt", "x\ny.txt", "\r\n.txt", "\udcff.txt", "\n/ \r/.txt"]
+    ends = dict.fromkeys(names, "\r\n") | {" lf.txt": "\n"}
+    clone.repository.commit("Rule", {".gitattributes": '*.txt text eol=crlf\n" lf.txt" eol=lf\n'})
+    for name, end in ends.items():
+        clone.write(name, f"teh {name!a}{end}")
+    clone.git("add", "-A")
+    code, said = clone.commit()
+    assert code == 0, said
+    for name, end in ends.items():
+        assert clone.committed(name) == f"the {name!a}\n"
+        assert clone.read(name) == f"the {name!a}{end}"
+    assert clone.status() == ""
+
+
+def test_files_of_all_kinds_are_mended_together_and_what_must_be_left_alone_is_left(clone: Clone) -> None:
+    clone.write("run.txt", "teh\n", executable=True)
+    (clone.path / "link.txt").symlink_to("a.txt")  # the check puts a file in its place
+    for name in ("clean.txt", "draft.txt", "met.txt", "gone.txt"):
+        clone.write(name, LINES.replace("line 1", "teh 1"))
+    clone.git("add", "-A")
+    clone.write("draft.txt", LINES.replace("line 1", "teh 1") + "draft\n")
+    clone.write("met.txt", LINES.replace("line 1", "teh one and a half"))
+    (clone.path / "gone.txt").unlink()
+    code, said = clone.commit()
+    patch = re.search(r"git apply --cached (\S+)", said)
+    assert code == 1
+    assert patch, said
+    patched = re.findall(r"^diff --git a/(\S+)", (clone.path / patch[1]).read_text(), re.MULTILINE)
+    assert patched == ["gone.txt", "link.txt", "met.txt"]
+    assert (clone.read("run.txt"), clone.git("show", ":run.txt")) == ("the\n", "the")
+    assert clone.git("ls-files", "-s", "run.txt").startswith("100755")
+    assert clone.read("clean.txt") + "draft\n" == clone.read("draft.txt") == LINES.replace("line 1", "the 1") + "draft\n"
+    assert clone.git("ls-files", "-s", "link.txt").startswith("120000")
+    assert (clone.path / "link.txt").readlink() == Path("a.txt")
+    assert clone.read("met.txt") == LINES.replace("line 1", "teh one and a half")
+    found = dict(line.split()[::-1] for line in clone.status().splitlines())
+    plain = dict.fromkeys(("clean.txt", "link.txt", "run.txt"), "A")
+    assert found == plain | {"draft.txt": "AM", "met.txt": "AM", "gone.txt": "AD"}
+
+
+def test_many_files_take_as_many_processes_of_git_as_a_few(clone: Clone, tmp_path: Path) -> None:
+    counting, asked = tmp_path / "counting/git", tmp_path / "asked"
+    counting.parent.mkdir()
+    counting.write_text(f'#!/bin/sh\necho >>{asked}\nexec {shutil.which("git")} "$@"\n')
+    counting.chmod(0o755)
+    counts = []
+    for turn, number in enumerate((2, 2, 40)):
+        for at in range(number):
+            clone.write(f"{turn}/{at}.txt", "teh\n")
+        clone.git("add", "-A")
+        asked.write_text("")
+        assert clone.gate("check", "--fix", PATH=f"{counting.parent}:{os.environ['PATH']}").returncode == 0
+        counts.append(len(asked.read_text()))
+        assert clone.git("show", f":{turn}/1.txt") == "the"
+        clone.git("commit", "-q", "--no-verify", "-m", "Mended")
+    assert counts[2] == counts[1] > 0
 
 
 def test_a_file_keeps_its_mode_and_its_name_for_git(clone: Clone) -> None:
