@@ -111,7 +111,10 @@ def _warnings(refs: Iterable[Ref], remote: str, trunk: str, rules: Push) -> list
 
 
 def _commits(refs: Iterable[Ref]) -> list[tuple[str, Sha]]:
-    """Names and ids of the pushed commits that have a gate.toml. Tags are no matter of the gate's."""
+    """Names and ids of the commits that refs are pushed to and that have a gate.toml. Tags are no matter of the gate's.
+
+    Commits below them are not asked for: the gate judges a change by the tree that would land.
+    """
     name = ("rev-parse", "--quiet", "--verify", "--end-of-options")
     commits = []
     for ref in refs:

@@ -94,7 +94,7 @@ def message_refused(subject: str, path: str, broken: Iterable[tuple[str, str]]) 
 PUSH_HELP = """\
 usage: gate push [--json] [REMOTE URL] < LINES
 
-Judge a push before it is sent: no push to trunk, checks of the pushed commits as [push] checks says, warnings by [push].
+Judge a push before it is sent: no push to trunk, checks of the tip of each ref as [push] checks says, warnings by [push].
 git calls this as its pre-push hook, with a line for each ref: LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID
 To submit a change: git push REMOTE HEAD:refs/for/main
 

@@ -336,6 +336,18 @@ def test_equal_pushes_are_checked_once_and_others_each(pusher: Pusher) -> None:
     assert "refs/heads/two" not in pusher.remote_refs()
 
 
+def test_the_tip_of_each_ref_is_checked_and_no_commit_below(pusher: Pusher) -> None:
+    """As the gate judges a change. Who wants to know of each commit asks while rebasing."""
+    for message, content in (("Good", "done\n"), ("Bad", "TODO\n"), ("Mended", "done after all\n")):
+        pusher.repository.commit(message, {"a.txt": content})
+    assert pusher.push("HEAD:refs/for/main", "HEAD:refs/heads/topic").returncode == 0
+    assert pusher.ran() == ["files a.txt", "whole"]
+    assert pusher.push("HEAD:refs/heads/more", "HEAD~1:refs/heads/bad").returncode == 1
+    asked = pusher.repository.run("rebase", "--exec", f"{GATE} check --all-files", "origin/main")
+    assert asked.returncode == 1
+    assert pusher.git("log", "-1", "--format=%s") == "Bad"
+
+
 def test_deletions_and_tags_are_not_checked(pusher: Pusher) -> None:
     pusher.repository.commit("Bad", {"a.txt": "TODO\n"})
     pusher.git("push", "-q", "--no-verify", "origin", "topic")
