@@ -19,14 +19,15 @@ from hooks import text
 from hooks.check import SAID
 from hooks.pool import Pool, prune_pools
 from hooks.records import forget_all
+from hooks.rules import RULES
 from hooks.staged import ask_git
 
 _SHARE_DROPPED = 4  # of the results, one in so many goes at a time when all together are too large
 
 # What somebody who was killed may leave in the Git folder of a work tree, with the number of the process at the end. In its
-# folder gate: copies of the index (hooks/known.py), tables of keys (ci/keytable.py), a wish (hooks/desk.py). Beside that
-# folder: files on their way to the work tree (hooks/fixes.py).
-_UNFINISHED = re.compile(r"(?:index|keys|keys\.seen|background\.wanted)\.(\d+)(?:\.lock)?")
+# folder gate: copies of the index (hooks/known.py), tables of keys (ci/keytable.py), what gate.toml came to (rules.py),
+# a wish (hooks/desk.py). Beside that folder: files on their way to the work tree (hooks/fixes.py).
+_UNFINISHED = re.compile(r"(?:index|keys|keys\.seen|rules|background\.wanted)\.(\d+)(?:\.lock)?")
 _UNFINISHED_BESIDE = re.compile(r"\..*\.gate-(\d+)", re.DOTALL)
 _WRITING_S = 3600.0  # it takes milliseconds: after an hour the number may be that of somebody else
 
@@ -120,7 +121,7 @@ def clear(home: Path, results: LocalResults, pool: Pool) -> None:
     results.compact()
     for log in _files(home / "logs"):
         log.unlink(missing_ok=True)
-    for note in [*_files(home / "greens"), *_files(home / "known")]:
+    for note in [*_files(home / "greens"), *_files(home / "known"), home.parent / RULES]:
         note.unlink(missing_ok=True)
     for path, is_old, is_alive in _unfinished(home):
         if is_old or not is_alive:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ci import RUNTIME
 from ci.model import Check, Stage
-from hooks.main import VERSION
 
 if TYPE_CHECKING:
     from gate.config import Config
@@ -78,7 +78,7 @@ def kept_rules(common_dir: str, blob: str | None, read: "Callable[[], Config]") 
 def _found(path: Path, blob: str) -> Rules | None:
     try:
         version, of_blob, checks, others = json.loads(path.read_bytes())
-        if (version, of_blob) != (VERSION, blob):
+        if (version, of_blob) != (RUNTIME, blob):
             return None
         return Rules(tuple(map(_check, checks)), **_frozen(others))
     except (OSError, ValueError, TypeError, AttributeError):  # none, or none of ours
@@ -103,5 +103,5 @@ def _keep(path: Path, blob: str, rules: Rules) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(OSError):  # then it is read again
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        unfinished.write_text(json.dumps([VERSION, blob, checks, others]), encoding="utf-8")
+        unfinished.write_text(json.dumps([RUNTIME, blob, checks, others]), encoding="utf-8")
         unfinished.replace(path)

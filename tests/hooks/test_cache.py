@@ -93,7 +93,9 @@ def test_clearing_takes_all_and_the_next_check_runs(clone: Clone) -> None:
     cleared = clone.gate("cache", "clear")
     assert cleared.stdout.splitlines()[-1].startswith("removed ")
     assert clone.counts() == (0, 0, 0)
+    assert not (clone.home / "rules").exists()
     assert "1 green;" in clone.gate("check").stdout
+    assert (clone.home / "rules").exists()
     assert "1 green;" in clone.gate("check", cwd=linked).stdout
 
 
@@ -117,7 +119,15 @@ def test_what_is_in_use_stays_and_what_uses_it_ends_well(clone: Clone, tmp_path:
 class Left:
     """Unfinished files of processes in two work trees, of two ages."""
 
-    NAMES = ("index.{}", "index.{}.lock", "keys.{}", "keys.seen.{}", "background.wanted.{}", "../.a\n.gate-1.py.gate-{}")
+    NAMES = (
+        "index.{}",
+        "index.{}.lock",
+        "keys.{}",
+        "rules.{}",
+        "keys.seen.{}",
+        "background.wanted.{}",
+        "../.a\n.gate-1.py.gate-{}",
+    )
 
     def __init__(self, clone: Clone) -> None:
         linked = clone.path.with_name("linked")
