@@ -233,10 +233,11 @@ class _Board:
         for id_ in altered:
             if self._meddling.knows(id_):
                 dirty |= self._meddling.bit(id_)
+        due = 0
         for member in self._order:
             if member.foreseen_until <= view.now:
-                dirty |= member.bit
-        self._look_at(dirty & self._meddling.present)
+                due |= member.bit
+        self._look_at(dirty & self._meddling.present, due)
         for line in self._stale_lines:
             self._fund_line(self._lines.get(line, []))
         self._held = [self._look_at_held(change) for change in view.queue if change.holds and self._takes_part(change)]
@@ -393,39 +394,68 @@ class _Board:
 
     # --- one change after the other --------------------------------------------------------------------------------------
 
-    def _look_at(self, dirty: int) -> None:
-        """These anew, and those behind who rest on what turns out otherwise."""
-        while dirty:
-            bit = dirty & -dirty
-            dirty ^= bit
+    def _look_at(self, dirty: int, due: int) -> None:
+        """These anew, and those behind who rest on what turns out otherwise. due: of these only when they will be decided.
+
+        What alters of a change that many wait for is most often just who is open ahead of it, or when it will be decided.
+        Neither is worth looking at all of those anew: whether they settle, and when they will be decided, is all that rests
+        on it.
+        """
+        doubtful = 0  # who may settle now, or not any more
+        while pending := dirty | due | doubtful:
+            bit = pending & -pending
             member = self._members[bit.bit_length() - 1]
-            if member is None:
-                continue
-            before = self._public(member)
-            accused = member.accuses
-            self._look_at_one(member)
-            if not self._per_change:
-                self._stale_lines.add(_line_of(member.change))
-            if self._public(member) != before:
-                dirty |= (
-                    self._meddling.behind(member.change.id) | self._also_reads.get(member.at, 0) & self._meddling.present
-                )
-            if accused != member.accuses:
-                dirty |= self._who_heard(accused, member.at) | self._who_heard(member.accuses, member.at)
+            if member is not None:
+                opened, moments = member.open, (member.ends_at, member.rest_s)
+                if dirty & bit or (doubtful & bit and self._settles_otherwise(member)):
+                    dirty |= self._look_through(member)
+                elif due & bit:
+                    self._foresee_again(member)
+                if member.open != opened:
+                    doubtful |= self._readers(member)
+                if (member.ends_at, member.rest_s) != moments:
+                    due |= self._meddling.behind(member.change.id)
+            dirty, due, doubtful = dirty & ~bit, due & ~bit, doubtful & ~bit
+
+    def _look_through(self, member: _Member) -> int:
+        """One of them anew. Returns those who rest on what turned out otherwise."""
+        before, accused = self._public(member), member.accuses
+        self._look_at_one(member)
+        if not self._per_change:
+            self._stale_lines.add(_line_of(member.change))
+        dirty = 0
+        if self._public(member) != before:
+            dirty = self._readers(member)
+        if accused != member.accuses:
+            dirty |= self._who_heard(accused, member.at) | self._who_heard(member.accuses, member.at)
+        return dirty
+
+    def _readers(self, member: _Member) -> int:
+        """Those behind it who may rest on it."""
+        return self._meddling.behind(member.change.id) | self._also_reads.get(member.at, 0) & self._meddling.present
+
+    def _settles_otherwise(self, member: _Member) -> bool:
+        """Others are open ahead of those that it was tested with, and that makes a difference. It makes none to one that is
+        covered: nobody undecided is in its candidate."""
+        is_inside = member.known is not None and member.assumed & self.undecided
+        return bool(is_inside) and self._is_enclosed(member) is not member.settles
+
+    def _foresee_again(self, member: _Member) -> None:
+        member.alternates_until = 0.0
+        if member.known is not None or member.state is _State.FAR:
+            self._foresee(member)
 
     def _public(self, member: _Member) -> tuple[object, ...]:
-        """What those behind it rest on, who do not rest on what it rests on itself."""
+        """What those behind it rest on, who do not rest on what it rests on itself; but for who is open ahead of it, and
+        when it will be decided: see ``_look_at``."""
         return (
             member.status,
             member.chance,
             member.lands,
-            member.open,
             member.stands_on,
             member.state is _State.RED,
             member.state in (_State.UNKNOWN, _State.RUNNING),
             member.ends_line,
-            member.ends_at,
-            member.rest_s,
         )
 
     def _who_heard(self, accuses: tuple[int, float] | None, accuser: int) -> int:
@@ -457,7 +487,6 @@ class _Board:
         member.known = member.main = None
         member.parts = ()
         member.alternates_until = 0.0
-        member.foreseen_until = NEVER
         member.goes_on = ()
         member.settles = member.ends_line = False
         member.is_plain = True
@@ -468,7 +497,7 @@ class _Board:
             if needed in self._view.waiting
         )
         if is_off:  # it depends on a change that is not going to land as things stand
-            member.state, member.lands = _State.OUT, 0.0
+            member.state, member.lands, member.foreseen_until = _State.OUT, 0.0, NEVER
         else:
             self._judge(member)
         if near is not None:
@@ -586,6 +615,7 @@ class _Board:
     def _foresee(self, member: _Member) -> None:
         """When its own run ends and all ahead of it that it meddles with are decided. Of one that blocks many, all but so
         many as it may overtake are enough, once the runs for that have ended."""
+        member.foreseen_until = NEVER
         ends_at = rest_s = 0.0
         for takes, began in member.parts:
             ends_at = max(ends_at, 0.0 if began is None else began + takes)
@@ -721,11 +751,17 @@ class _Board:
 
     def _is_closed(self, member: _Member) -> bool:
         """Every undecided change ahead that meddles with one of the candidate is in it: a verdict may follow from it."""
+        if not member.direct & self.undecided:
+            return True
+        if member.state in (_State.GREEN, _State.RED) and self._is_covered(member):
+            return True
+        return self._is_enclosed(member)
+
+    def _is_enclosed(self, member: _Member) -> bool:
+        """The same, but for being covered."""
         undecided = self.undecided
         outside = ~(member.assumed | self.ready)
         if not member.direct & undecided:
-            return True
-        if member.state in (_State.GREEN, _State.RED) and self._is_covered(member):
             return True
         inside = member.assumed & undecided
         if member.direct & undecided & outside or (inside and self._view.snapshot.every_commit):
