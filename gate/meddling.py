@@ -5,6 +5,7 @@ memory it is: a fresh one that is told the same queue says the same, though perh
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import TypeVar
 
 from ci.model import CheckName
@@ -106,14 +107,14 @@ class Meddling:
     def ids(self, bits: int) -> frozenset[ChangeId]:
         found = self._ids.get(bits)
         if found is None:
-            found = frozenset([self._changes[position].id for position in positions(bits)])
+            found = frozenset([change.id for change in chosen(self._changes, bits)])
             _remember(self._ids, bits, found)
         return found
 
     def entries(self, bits: int) -> tuple[Entry, ...]:
         found = self._entries.get(bits)
         if found is None:
-            found = tuple([self._changes[position].entry for position in positions(bits)])
+            found = tuple([change.entry for change in chosen(self._changes, bits)])
             _remember(self._entries, bits, found)
         return found
 
@@ -174,6 +175,17 @@ def positions(bits: int) -> Iterator[int]:
         lowest = bits & -bits
         yield lowest.bit_length() - 1
         bits ^= lowest
+
+
+def chosen(items: Sequence[T], bits: int) -> list[T]:
+    """Those at the positions of the set, in order."""
+    if bits.bit_count() * 16 < bits.bit_length():
+        return [items[position] for position in positions(bits)]
+    # Of a dense set all is looked at in one go, which is many times as fast as bit after bit.
+    return list(compress(items, bin(bits)[:1:-1].encode().translate(_DIGITS)))
+
+
+_DIGITS = bytes.maketrans(b"01", b"\0\1")
 
 
 def taking_part(changes: Sequence[Change]) -> tuple[Change, ...]:

@@ -104,10 +104,11 @@ class Planner:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Wish:
-    """A run that a proposal asks for, or that a verdict waits for, with its worth."""
+    """A run that a proposal asks for, or that a verdict waits for, with its worth. may_start: it need not be under way."""
 
     key: InputKey
     need: Need
+    may_start: bool
     proposal: Proposal | None = None
     wanted: "_Wanted | None" = None
     worth: float = 0.0
@@ -127,26 +128,23 @@ class _Wish:
         assert self.wanted is not None
         return Start(self.need.check, self.key, self.wanted.candidate, self.wanted.because, self.wanted.tests)
 
-    @property
-    def may_start(self) -> bool:
-        return self.worth >= 0 if self.proposal is None else self.proposal.may_start
-
     def worth_at(self, now: float) -> float:
         return self.worth if self.proposal is None else self.proposal.worth_at(now)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Explored:
     """What follows from a proposal that nothing is decided by yet; the same at the next plan if nothing else is known then.
 
-    reasons: why the change waits; what it waits for comes on top, unless it is told in them. trunk: which it was looked at
-    on; None: the same on any.
+    waits: what has yet to run. reasons: why the change waits; what it waits for comes on top, unless it is told in them.
+    idle: the same where none of it runs. trunk: which it was looked at on last; None: the same on any.
     """
 
     proposal: Proposal
     wishes: tuple[_Wish, ...]
     waits: tuple[Need, ...]
     reasons: tuple[Reason, ...]
+    idle: tuple[Reason, ...]
     is_told: bool
     trunk: Sha | None
 
@@ -179,7 +177,7 @@ class _Draft:
         self.told: dict[ChangeId, Hold] = {}
         self.refusals: dict[ChangeId, Refuse] = {}
         self.holds: dict[ChangeId, tuple[Reason, ...]] = {}
-        self.waits: dict[ChangeId, tuple[Need, ...]] = {}  # what each change has yet to see run
+        self.waits: dict[ChangeId, _Explored] = {}  # by change, where something has yet to be told of what it waits for
         self.builds: dict[Candidate, None] = {}
         self.wishes: dict[InputKey, _Wish] = {}  # the first of each key
         self.more_wishes: dict[InputKey, list[_Wish]] = {}
@@ -201,20 +199,17 @@ class _Draft:
 
     def consider_all(self, proposals: Iterable[Proposal]) -> None:
         """Each in turn. What is explored already and is as it was is most of a long queue, so it is quick."""
-        holds = self.holds
-        here = (None, self.view.snapshot.trunk)
-        wishes, ready, refusals = self.wishes, self.ready, self.refusals
+        holds, wishes, trunk = self.holds, self.wishes, self.view.snapshot.trunk
         for proposal in proposals:
             known = proposal.known
-            found = () if known is None or self.is_trunk_red else known.explored
-            for explored in found:
-                if explored.proposal is proposal and explored.trunk in here:
+            for explored in () if known is None or self.is_trunk_red else known.explored:
+                if explored.proposal is proposal and (explored.trunk in (None, trunk) or self._is_merged_here(explored)):
                     break
             else:
                 self.consider(proposal)
                 continue
             id_ = proposal.change.id
-            if id_ in ready or id_ in refusals:
+            if id_ in self.ready or id_ in self.refusals:
                 continue
             for wish in explored.wishes:
                 if wishes.setdefault(wish.key, wish) is not wish:
@@ -222,7 +217,7 @@ class _Draft:
             if id_ not in holds:
                 holds[id_] = explored.reasons
                 if explored.waits and not explored.is_told:
-                    self.waits[id_] = explored.waits
+                    self.waits[id_] = explored
 
     def consider(self, proposal: Proposal) -> None:
         """Build, test, judge or hold one proposal."""
@@ -264,7 +259,15 @@ class _Draft:
         before, snapshot = explored.proposal, self.view.snapshot
         if before is not proposal and (before.behind != proposal.behind or before.settles != proposal.settles):
             return False
-        return explored.trunk in (None, snapshot.trunk) or self.view.candidate(proposal) in snapshot.merges
+        return explored.trunk in (None, snapshot.trunk) or self._is_merged_here(explored)
+
+    def _is_merged_here(self, explored: _Explored) -> bool:
+        """It was looked at on an earlier trunk, and is merged on this one, too: then as much follows from it."""
+        snapshot = self.view.snapshot
+        is_merged = self.view.candidate(explored.proposal) in snapshot.merges
+        if is_merged:
+            explored.trunk = snapshot.trunk
+        return is_merged
 
     def _know(self, proposal: Proposal) -> Known:
         """What is known of a proposal whose policy did not ask."""
@@ -290,21 +293,20 @@ class _Draft:
             reasons = (*change.holds, *(_stuck(need, result) for need, result in hindered))
         if is_under_way:
             reasons = (*reasons, *(_waits_for(need) for need in waits))
-            self._take_over(proposal, _Explored(proposal, wishes, waits, reasons, is_told=True, trunk=None))
-        elif candidate in self.view.snapshot.merges:
-            self._take_over(proposal, _Explored(proposal, wishes, waits, reasons, is_told=False, trunk=candidate.base))
+            self._take_over(proposal, _Explored(proposal, wishes, waits, reasons, reasons, is_told=True, trunk=None))
+            return
+        idle = (*reasons, *_EVERY_WORKER_IS_BUSY)
+        if candidate in self.view.snapshot.merges:
+            self._take_over(proposal, _Explored(proposal, wishes, waits, reasons, idle, is_told=False, trunk=candidate.base))
         else:  # what cannot be started before a merge must not keep the merge waiting for a worker
             self.unbuilt.append(proposal)
             under_way = tuple([wish for wish in wishes if wish.key in running])
-            self._apply(change, _Explored(proposal, under_way, waits, reasons, is_told=False, trunk=None))
+            self._apply(change, _Explored(proposal, under_way, waits, reasons, idle, is_told=False, trunk=None))
 
     def _take_over(self, proposal: Proposal, explored: _Explored) -> None:
-        trunk = None if explored.trunk is None else self.view.snapshot.trunk
         if explored.proposal is not proposal:  # as much is known of it, but it is worth something else
-            wishes = tuple([_Wish(wish.key, wish.need, proposal) for wish in explored.wishes])
-            explored = _Explored(proposal, wishes, explored.waits, explored.reasons, explored.is_told, trunk)
-        elif explored.trunk != trunk:
-            explored = replace(explored, trunk=trunk)
+            wishes = tuple([_Wish(wish.key, wish.need, proposal.may_start, proposal) for wish in explored.wishes])
+            explored = replace(explored, proposal=proposal, wishes=wishes)
         self._apply(proposal.change, explored)
         known = proposal.known
         if known is not None and known.alters_at == NEVER and known.standing in (Standing.UNKNOWN, Standing.STUCK):
@@ -319,7 +321,7 @@ class _Draft:
         if change.id not in self.holds:
             self.holds[change.id] = explored.reasons
             if explored.waits and not explored.is_told:
-                self.waits[change.id] = explored.waits
+                self.waits[change.id] = explored
 
     def _wishes(self, proposal: Proposal, known: Assessment) -> tuple[_Wish, ...]:
         """For its open needs, but those that run only when others are green."""
@@ -327,7 +329,7 @@ class _Draft:
         undecided |= {need.check.name for need, _ in (*known.paused, *known.stuck)}
         return tuple(
             [
-                _Wish(need.key, need, proposal)
+                _Wish(need.key, need, proposal.may_start, proposal)
                 for need in known.open
                 if not need.check.needs or undecided.isdisjoint(need.check.needs)
             ]
@@ -338,7 +340,7 @@ class _Draft:
             self.more_wishes.setdefault(wish.key, []).append(wish)
 
     def _want(self, need: Need, candidate: Candidate, because: str, worth: float, tests: tuple[str, ...] = ()) -> None:
-        self._wish(_Wish(need.key, need, None, _Wanted(need, candidate, because, tests), worth))
+        self._wish(_Wish(need.key, need, worth >= 0, None, _Wanted(need, candidate, because, tests), worth))
 
     def _may_be_started(self, key: InputKey) -> bool:
         if key in self.view.running:
@@ -750,14 +752,15 @@ class _Draft:
         useless = [run for run in unasked if not self._may_be_of_use(run)]
         room = max(0, self.view.snapshot.workers - len(unasked) + len(useless))
         going_on = len(running) - len(unasked)
-        starts = [key for key in wishes if self._may_be_started(key)]
+        starts = [
+            key for key, wish in wishes.items() if key not in running and (wish.may_start or self._may_be_started(key))
+        ]
         displaced: list[InputKey] = []
         if len(starts) + going_on <= room:
             starts = [key for key in starts if self._can_start(key)]
         else:
-            worth = {key: self._worth(key) for key in wishes}
             under_way = [key for key in wishes if key in running]
-            ranked = sorted([*under_way, *starts], key=lambda key: -worth[key])
+            ranked = sorted([*under_way, *starts], key=self._worths().__getitem__, reverse=True)
             chosen = dict.fromkeys(islice((key for key in ranked if key in running or self._can_start(key)), room))
             starts = [key for key in chosen if key not in running]
             # The least worthy first.
@@ -771,10 +774,13 @@ class _Draft:
         if self.landing is not None:
             self.builds.clear()
 
-    def _worth(self, key: InputKey) -> float:
-        worth = self.wishes[key].worth_at(self.view.now)
-        more = self.more_wishes.get(key)
-        return worth if more is None else max(worth, *(wish.worth_at(self.view.now) for wish in more))
+    def _worths(self) -> dict[InputKey, float]:
+        """Of each key, what the most worthwhile of its runs is worth."""
+        now = self.view.now
+        worths = {key: wish.worth_at(now) for key, wish in self.wishes.items()}
+        for key, more in self.more_wishes.items():
+            worths[key] = max(worths[key], *[wish.worth_at(now) for wish in more])
+        return worths
 
     def _best_wish(self, key: InputKey) -> _Wish:
         more = self.more_wishes.get(key, ())
@@ -786,7 +792,10 @@ class _Draft:
 
     def _can_start(self, key: InputKey) -> bool:
         """Of the old trunk only the last candidate of each change is kept when something lands, see Snapshot."""
-        candidate = self._best_wish(key).start(self.view).candidate
+        wish = self._best_wish(key)
+        if self.landing is not None and wish.last not in self.view.snapshot.built:
+            return False  # most of them: their candidates need not be looked up
+        candidate = wish.start(self.view).candidate
         if self.landing is not None and not self._is_kept(candidate):
             return False
         outcome = self.view.snapshot.merges.get(candidate)
@@ -817,9 +826,11 @@ class _Draft:
         if self.landing is not None:
             decisions.append(self.landing)
         decisions += [*self.cancels, *self.starts, *(Build(candidate) for candidate in self.builds)]
-        for id_, reasons in self.holds.items():
-            told = self.told_before.get(id_)
-            self.told[id_] = told if told is not None and told.reasons is reasons else Hold(id_, reasons)
+        before = self.told_before
+        self.told = {
+            id_: hold if (hold := before.get(id_)) is not None and hold.reasons is reasons else Hold(id_, reasons)
+            for id_, reasons in self.holds.items()
+        }
         if landing_now or self.refusals:
             decisions += [hold for id_, hold in self.told.items() if id_ not in landing_now and id_ not in self.refusals]
         else:
@@ -839,15 +850,16 @@ class _Draft:
 
     def _tell_waits(self) -> None:
         """Now that workers have been given out: which runs a change waits for, or else that it waits for a worker."""
-        if not self.waits:
-            return
-        under_way = self.view.running.keys() | {start.key for start in self.starts}
-        for id_, needs in self.waits.items():
-            runs = tuple(_waits_for(need) for need in needs if need.key in under_way)
-            if needs and not runs:
-                runs = _EVERY_WORKER_IS_BUSY
-            if id_ in self.holds:
-                self.holds[id_] += runs
+        under_way = self.view.running.keys() | {start.key for start in self.starts} if self.waits else ()
+        for id_, explored in self.waits.items():
+            reasons = self.holds.get(id_)
+            if reasons is None:
+                continue
+            runs = tuple([_waits_for(need) for need in explored.waits if need.key in under_way])
+            if runs or reasons is not explored.reasons:
+                self.holds[id_] = reasons + (runs or _EVERY_WORKER_IS_BUSY)
+            else:
+                self.holds[id_] = explored.idle  # the very same as in the plan before: most of a long queue waits so
 
     def _not_considered(self, change: Change) -> tuple[Reason, ...]:
         for needed in change.depends:

@@ -19,7 +19,7 @@ from math import ceil, exp, floor, log, log2
 
 from ci.model import CheckName, RunId
 from gate.known import Knowledge
-from gate.meddling import Meddling, positions
+from gate.meddling import Meddling, chosen, positions
 from gate.model import Change, ChangeId, Finding, Forecast, Outlook, Running, Verdict
 from gate.view import NEVER, Known, Proposal, Standing, View
 
@@ -128,6 +128,7 @@ class _Member:
     accuses: tuple[int, float] | None = None  # since its batch was red: a position, and the chance that this one is to blame
     ends_line: bool = False  # those before it in its line are none of the business of those after it
     blocks: bool = False  # so many wait behind it that its verdict is worth more than its landing
+    red_alone: float = 0.0  # of one that does: the chance that it is red on trunk with nothing ahead
     blocking: tuple[object, ...] | None = None  # what is known of it as one that does
     foreseen_until: float = NEVER  # when it has to be thought of again when it will be decided
     main: "Choice | None" = None
@@ -171,16 +172,23 @@ class Choice(Proposal):
         if not self.starts:
             return -1.0
         assert self.board is not None
-        weight = self.board.weight(self.change, now)
+        weight = self.board.weight(self.change)
         worth = min(MOST_WORTH, weight * self.gain / max(1.0, left_s(self.parts, now)))
         if self.oldest is not None and self.oldest is not self.change:
-            worth = max(worth, min(MOST_WORTH, worth * self.board.weight(self.oldest, now) / weight))
+            worth = max(worth, min(MOST_WORTH, worth * self.board.weight(self.oldest) / weight))
         return max([worth, *[heir.worth_at(now) for heir in self.heirs]]) if self.heirs else worth
+
+    def rate_at(self, now: float) -> float:
+        """What is expected of it for each second that it takes, whoever's it is."""
+        return self.gain / max(1.0, left_s(self.parts, now))
 
 
 def left_s(parts: Parts, now: float) -> float:
     """Worker seconds still to be spent; of a run that lasts longer than expected, a tenth of what it was to last."""
-    return sum([takes if began is None else max(takes * 0.1, takes - (now - began)) for takes, began in parts])
+    left = 0.0
+    for takes, began in parts:
+        left += takes if began is None else max(takes * 0.1, takes - (now - began))
+    return left
 
 
 def longest_s(parts: Parts, now: float) -> float:
@@ -222,11 +230,12 @@ class _Board:
 
     # --- what has altered ------------------------------------------------------------------------------------------------
 
-    def propose(self, view: View, altered: set[ChangeId]) -> list[Proposal]:
+    def propose(self, view: View, altered: set[ChangeId]) -> list[Choice]:
         """First one for each change, in order, by which it is judged; then its other pasts, the most worthwhile first."""
         self._view = view
         self._outlook = view.snapshot.outlook
         self._runs_by: Counter[str] | None = None
+        self._weights: dict[ChangeId, float] = {}
         self._asked = []
         self._stale_lines: set[Line] = set()
         dirty = self._follow_queue(view) | self._follow_runs(view) | self._follow_facts(view)
@@ -242,7 +251,10 @@ class _Board:
             self._fund_line(self._lines.get(line, []))
         self._held = [self._look_at_held(change) for change in view.queue if change.holds and self._takes_part(change)]
         for member in self._order:
-            blocking = self._blocking(member) if member.blocks else None
+            blocking = None
+            if member.blocks:
+                member.red_alone = self._red_alone(member)
+                blocking = self._blocking(member)
             if blocking != member.blocking:  # by what nothing else of it rests on: runs by itself, of an earlier trunk
                 member.blocking, member.alternates_until = blocking, 0.0
         view.by_themselves.update(self._by_themselves(view))
@@ -374,16 +386,15 @@ class _Board:
         dirty = 0
         for id_ in [id_ for id_ in self._awaited if id_ not in view.waiting]:
             dirty |= self._awaited.pop(id_)
-        told = [findings.get(member.change.id) for member in self._order]
-        for member, finding in zip(self._order, told, strict=True):
-            if finding is not member.finding and finding != member.finding:
-                dirty |= member.bit
-            member.finding = finding
-        expected = [outlook.forecasts.get(member.change.id) for member in self._order]
-        for member, forecast in zip(self._order, expected, strict=True):
-            if forecast is not member.forecast and forecast != member.forecast:
-                dirty |= member.bit
-            member.forecast = forecast
+        forecasts = outlook.forecasts
+        for member in self._order:
+            id_ = member.change.id
+            if (finding := findings.get(id_)) is not member.finding:
+                dirty |= member.bit if finding != member.finding else 0
+                member.finding = finding
+            if (forecast := forecasts.get(id_)) is not member.forecast:
+                dirty |= member.bit if forecast != member.forecast else 0
+                member.forecast = forecast
         if outlook.after_fine != 0.0 or outlook.after_bad != 0.0:
             for member in self._order:
                 before = view.snapshot.decided.get(ChangeId(member.change.id - 1))
@@ -513,7 +524,7 @@ class _Board:
 
     def _is_company_green(self, member: _Member) -> bool:
         """What it was tested on top of is green as well, so all of it lands: each is ready, or tested by the same checks."""
-        company = [self._member(at).change for at in positions(member.assumed & self.undecided)]
+        company = [other.change for other in self._those(member.assumed & self.undecided)]
         return all(not self._per_change and other.touches <= member.change.touches for other in company)
 
     def _note_reader(self, at: int, reader: _Member) -> None:
@@ -531,6 +542,10 @@ class _Board:
         assert member is not None
         return member
 
+    def _those(self, bits: int) -> list[_Member]:
+        """The members of a set, in order."""
+        return [member for member in chosen(self._members, bits) if member is not None]
+
     def _likeliest(self, member: _Member) -> tuple[int, float]:
         """Of those ahead the ones that will land, most likely, and the chance that it is just them."""
         direct = member.direct
@@ -546,18 +561,15 @@ class _Board:
             assumed, path, rest = last.assumed, last.path, last.bit  # a chain: one more than the one before
         else:
             assumed, path, rest = direct & self.ready, 1.0, direct & self.undecided
-        while rest:
-            bit = rest & -rest
-            rest ^= bit
-            if bit & self.ready:
-                assumed |= bit
+        for other in self._those(rest):
+            if other.status is _Status.READY:
+                assumed |= other.bit
                 continue
-            other = self._member(bit.bit_length() - 1)
-            suspicion = self._suspicion(other.at, member.at)
+            suspicion = self._suspicion(other.at, member.at) if self._accused else 0.0
             if suspicion:
                 path *= suspicion
             elif other.lands >= 0.5:
-                assumed |= bit
+                assumed |= other.bit
                 path *= other.lands
             else:
                 path *= 1.0 - other.lands
@@ -573,9 +585,9 @@ class _Board:
         assumed = member.assumed
         near = self._meddling.standing_on(change) & (member.bit - 1)
         member.stands_on = near & member.assumed
-        for at in positions(member.assumed):
-            below = self._member(at).stands_on & (self.undecided | self.ready)
-            if near >> at & 1:
+        for other in self._those(member.assumed):
+            below = other.stands_on & (self.undecided | self.ready)
+            if near & other.bit:
                 member.stands_on |= below
             for extra in positions(below & ~member.assumed):
                 self._note_reader(extra, member)
@@ -620,16 +632,16 @@ class _Board:
         for takes, began in member.parts:
             ends_at = max(ends_at, 0.0 if began is None else began + takes)
             rest_s = max(rest_s, takes if began is None else takes * 0.1)
-        ahead = [self._member(at) for at in positions(member.direct & self.undecided)]
-        last = max([ends_at, *(other.ends_at for other in ahead)]), max([rest_s, *(other.rest_s for other in ahead)])
+        ahead = self._those(member.direct & self.undecided)
+        last = max([ends_at, *[other.ends_at for other in ahead]]), max([rest_s, *[other.rest_s for other in ahead]])
         if member.blocks and len(ahead) > COVER_AT_MOST:
             usual_s = self._usual_s(member.change)
             moment = self._moment(usual_s)
             member.foreseen_until = moment + _pace_s(usual_s)
-            ahead.sort(key=lambda other: (other.decided_at(moment), other.at))
             begun_at = self._begun_cover(member)[1]
             covered = (begun_at + usual_s, usual_s * 0.1) if begun_at else (0.0, usual_s)
-            fourth = ahead[-1 - COVER_AT_MOST]
+            _, at = nlargest(1 + COVER_AT_MOST, [(other.decided_at(moment), other.at) for other in ahead])[-1]
+            fourth = self._member(at)
             sooner = max(covered[0], fourth.ends_at), max(covered[1], fourth.rest_s)
             last = min(last, sooner, key=lambda one: (max(one[0], moment + one[1]), one))
         member.ends_at, member.rest_s = last
@@ -664,8 +676,7 @@ class _Board:
                 all_fine *= lands * (1.0 - clash)
             least = min(least, chance * (1.0 - all_land) / max(1e-6, 1.0 - chance * all_fine))
         least *= (1.0 - clash) ** len(found.met - found.clean_with)
-        for at in positions(member.direct):
-            other = self._member(at)
+        for other in self._those(member.direct):
             if other.change.id not in found.clean_with:
                 least *= 1.0 - clash * other.lands
         return max(1e-3, round(least, 3))  # what is less than that off is not worth looking at those behind again
@@ -766,7 +777,7 @@ class _Board:
         inside = member.assumed & undecided
         if member.direct & undecided & outside or (inside and self._view.snapshot.every_commit):
             return False
-        return all(not self._member(at).direct & undecided & outside for at in positions(inside))
+        return all(not other.direct & undecided & outside for other in self._those(inside))
 
     def _is_covered(self, member: _Member) -> bool:
         """The change is green whichever of the undecided changes ahead land: it may land before they are decided.
@@ -874,12 +885,19 @@ class _Board:
         undecided = member.direct & self.undecided
         return self._member(undecided.bit_length() - 1).change.id if undecided else None
 
-    def weight(self, change: Change, now: float) -> float:
+    def weight(self, change: Change) -> float:
+        """Of all that is proposed for the change in this plan."""
+        found = self._weights.get(change.id)
+        if found is None:
+            found = self._weights[change.id] = self._weigh(change)
+        return found
+
+    def _weigh(self, change: Change) -> float:
         """Priority, waiting, and less for an author whose other changes have more than an equal share of the workers.
 
         The runs of the change itself do not count: else two authors would stop each other's in turn, for ever.
         """
-        waited_s = max(0.0, now - change.submitted_at)
+        waited_s = max(0.0, self._view.now - change.submitted_at)
         weight = RANK_WORTH[change.priority.rank] * (1.0 + waited_s / AGING_S)
         if waited_s > PATIENCE_S:
             return weight * STARVING_WORTH
@@ -888,7 +906,7 @@ class _Board:
             runs = [run.changes[-1] for run in view.snapshot.running if run.changes]
             self._runs_by = Counter([view.waiting[last].by for last in runs if last in view.waiting])
             self._fair_runs = max(1.0, view.snapshot.workers / max(1, len({other.by for other in view.queue})))
-        others = self._runs_by[change.by] - len(self._runs_of.get(change.id, ()))
+        others = self._runs_by.get(change.by, 0) - len(self._runs_of.get(change.id, ()))
         return weight / max(1.0, others / self._fair_runs)
 
     def _fund_line(self, line: list[_Member]) -> None:
@@ -1003,9 +1021,9 @@ class _Board:
 
     # --- what to run: other pasts ----------------------------------------------------------------------------------------
 
-    def _emit(self, view: View) -> list[Proposal]:
+    def _emit(self, view: View) -> list[Choice]:
         workers, free = view.snapshot.workers, view.snapshot.workers - len(view.snapshot.running)
-        found: list[Proposal] = [member.main for member in self._order if member.main is not None]
+        found = [member.main for member in self._order if member.main is not None]
         for member in self._held:
             if member.known is not None:
                 self._fund(member, member.path, HELD_WORTH)
@@ -1015,7 +1033,7 @@ class _Board:
             for member in self._order:
                 found += member.goes_on
             return found
-        unbuilt = sum([choice.may_start and choice.known is not None and choice.known.needs is None for choice in found])
+        unbuilt = sum([choice.starts and choice.known is not None and choice.known.needs is None for choice in found])
         room = workers - unbuilt
         others: list[Choice] = []
         for member in self._order:
@@ -1026,13 +1044,12 @@ class _Board:
                 view.moments.append(member.due_at)
         if len(others) > room:
             # Less likely pasts only as long as a worker may be left for them, the one with the most chance per second next.
-            others = nlargest(
-                max(0, room), others, key=lambda choice: choice.gain / max(1.0, left_s(choice.parts, view.now))
-            )
+            others = sorted(others, key=lambda choice: choice.rate_at(view.now), reverse=True)[: max(0, room)]
             asked = set(others)
             found += others
             for member in self._order:
-                found += [choice for choice in member.goes_on if not _is_among(choice, member.alternates, asked)]
+                if member.goes_on:
+                    found += [choice for choice in member.goes_on if not _is_among(choice, member.alternates, asked)]
             return found
         found += others
         for member in self._order:
@@ -1051,7 +1068,7 @@ class _Board:
             if not member.direct & self.undecided:
                 member.alternates_until = NEVER
         else:
-            others = [self._member(at) for at in positions(member.direct & self.undecided)]
+            others = self._those(member.direct & self.undecided)
             rests_on = (
                 moment,
                 member.assumed,
@@ -1069,7 +1086,7 @@ class _Board:
             if not is_same:
                 self._asked = []
                 member.due_at = NEVER
-                member.alternates = tuple(self._others(member, usual_s, moment))
+                member.alternates = tuple(self._others(member, others, usual_s, moment))
                 member.thought_due_at = member.due_at
                 member.thought_of, member.thought_with = rests_on, tuple(self._asked)
             else:
@@ -1078,11 +1095,9 @@ class _Board:
         among = {choice.assumed for choice in member.alternates}
         member.loose = tuple(choice for choice in member.goes_on if choice.assumed not in among)
 
-    def _others(self, member: _Member, usual_s: float, moment: float) -> Iterator[Choice]:
+    def _others(self, member: _Member, undecided: list[_Member], usual_s: float, moment: float) -> Iterator[Choice]:
         """Its pasts but the likeliest, best first: each may come true, or is one of those that have all to be green for it
-        to overtake."""
-        undecided = [1 << at for at in positions(member.direct & self.undecided)]
-        fixed = {self._bit_if_known(needed) for needed in member.change.depends}
+        to overtake. undecided: those ahead of it."""
         if member.blocks and (gain := self._probe(member)) > 0.0:
             known = self._ask(0, member.change)
             if known.standing is Standing.UNBUILT or len(known.runs) < len(known.assessment.open):
@@ -1090,20 +1105,20 @@ class _Board:
         found: dict[int, float] = {}
         # Just in time: before those ahead are about to be decided nothing can land by it, and it may still turn out useless.
         may_turn = member.path >= OTHER_CHANCE and not (member.blocks and len(undecided) > COVER_AT_MOST)
-        decided_at = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in undecided) if may_turn else NEVER
+        decided_at = max([other.decided_at(moment) for other in undecided]) if may_turn else NEVER
         if moment + usual_s < decided_at:
             self._wake(member, decided_at - usual_s, usual_s)
         elif may_turn:
             # Who is suspected of a red batch stays out: with it in again the batch would be red again.
             turns = sorted(
-                (_turn_cost(self._member(bit.bit_length() - 1).lands), bit)
-                for bit in undecided
-                if bit not in fixed and not self._suspicion(bit.bit_length() - 1, member.at)
+                (_turn_cost(other.lands), other.bit)
+                for other in undecided
+                if other.change.id not in member.change.depends and not self._suspicion(other.at, member.at)
             )
             for cost, bits in _best_turns([cost for cost, _ in turns], [bit for _, bit in turns], member.path):
                 found[member.assumed ^ bits] = member.path * cost
         covers = self._blocker_covering if member.blocks else self._covering
-        for assumed, chance in covers(member, undecided, fixed, usual_s, moment):
+        for assumed, chance in covers(member, undecided, usual_s, moment):
             if assumed != member.assumed or member.state is _State.FAR:
                 found[assumed] = max(chance, found.get(assumed, 0.0))
         fine = (member.forecast or _DEFAULT).chance
@@ -1122,27 +1137,27 @@ class _Board:
         return Choice(member.change, known.ahead, 1, False, 0.0, behind, known, self, parts, gain, assumed=assumed)
 
     def _covering(
-        self, member: _Member, undecided: list[int], fixed: set[int], usual_s: float, moment: float
+        self, member: _Member, undecided: list[_Member], usual_s: float, moment: float
     ) -> Iterator[tuple[int, float]]:
         """The pasts that must all be green for the change to overtake those that will be decided long after its own runs
         could end, and for each the time that is gained for a run, as a share of what runs take, instead of the chance."""
         soonest = moment + (0.0 if member.state is _State.GREEN else usual_s * 0.1)
-        late = [
-            bit for bit in undecided if bit not in fixed and self._member(bit.bit_length() - 1).decided_at(moment) > soonest
-        ]
+        depends = member.change.depends
+        late = [other for other in undecided if other.decided_at(moment) > soonest and other.change.id not in depends]
         if not late or len(late) > COVER_AT_MOST:
             return
-        early = [self._member(bit.bit_length() - 1) for bit in undecided if bit not in late]
+        early = [other for other in undecided if other not in late]
         path = 1.0
         for other in early:
             path *= max(other.lands, 1.0 - other.lands)
         if path < START_CHANCE:
             return
-        shared = member.assumed & ~sum(late)
-        ends_at, missing = max([moment, *(other.decided_at(moment) for other in early)]), 0
+        bits = [other.bit for other in late]
+        shared = member.assumed & ~sum(bits)
+        ends_at, missing = max([moment, *[other.decided_at(moment) for other in early]]), 0
         pasts: list[int] = []
         begun = False
-        for some in _subsets(late):
+        for some in _subsets(bits):
             state, parts = self._state_of(self._ask(shared | some, member.change))
             if state in (_State.RED, _State.OUT):
                 return
@@ -1151,15 +1166,14 @@ class _Board:
             begun = begun or (state is _State.RUNNING and shared | some != member.assumed)
             if state is not _State.GREEN:
                 pasts.append(shared | some)
-        gain_s = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in late) - ends_at
+        gain_s = max([other.decided_at(moment) for other in late]) - ends_at
         if gain_s < 0:
             return
         if missing or not begun:
             # Where one of them does other than expected, all of a run is saved.
             surprise = 1.0
-            for bit in late:
-                lands = self._member(bit.bit_length() - 1).lands
-                surprise *= max(lands, 1.0 - lands)
+            for other in late:
+                surprise *= max(other.lands, 1.0 - other.lands)
             gain_s += (1.0 - surprise) * usual_s
             if gain_s < COVER_GAIN * usual_s:
                 return
@@ -1167,33 +1181,32 @@ class _Board:
         yield from ((past, worth) for past in pasts)
 
     def _blocker_covering(
-        self, member: _Member, undecided: list[int], fixed: set[int], usual_s: float, moment: float
+        self, member: _Member, undecided: list[_Member], usual_s: float, moment: float
     ) -> Iterator[tuple[int, float]]:
         """The same for one behind which many wait: red with all of these pasts settles it, too, and is worth as much to
         them. It overtakes those that will be decided last, once the others are as good as decided."""
-        if any(bit in fixed for bit in undecided):
+        if self._depends_on(member, member.direct & self.undecided):
             return
-        late, _ = self._begun_cover(member)
+        late = self._those(self._begun_cover(member)[0])
         if not late:
-            if self._red_alone(member) >= RED_CHANCE:
+            if member.red_alone >= RED_CHANCE:
                 return  # it is asked by itself
-            others = sorted(map(self._member, positions(sum(undecided))), key=lambda one: (-one.decided_at(moment), one.at))
+            others = sorted(undecided, key=lambda one: (-one.decided_at(moment), one.at))
             if len(others) > COVER_AT_MOST and others[COVER_AT_MOST].decided_at(moment) > moment + usual_s:
                 self._wake(member, others[COVER_AT_MOST].decided_at(moment) - usual_s, usual_s)
                 return
-            late = [other.bit for other in others[:COVER_AT_MOST]]
+            late = others[:COVER_AT_MOST]
         path, shared = 1.0, member.direct & self.ready
         ends_at = moment
-        for bit in undecided:
-            other = self._member(bit.bit_length() - 1)
-            if bit in late:
+        for other in undecided:
+            if other in late:
                 continue
             path *= max(other.lands, 1.0 - other.lands)
             shared |= other.bit if other.lands >= 0.5 else 0
             ends_at = max(ends_at, other.decided_at(moment))
         pasts: list[int] = []
         states: list[_State] = []
-        for some in _subsets(late):
+        for some in _subsets([other.bit for other in late]):
             state, parts = self._state_of(self._ask(shared | some, member.change))
             states.append(state)
             ends_at = max(ends_at, moment + longest_s(parts, moment))
@@ -1203,14 +1216,14 @@ class _Board:
             return
         if path < (START_CHANCE if _State.RUNNING in states else BLOCKER_PATH):
             return
-        gain_s = max(self._member(bit.bit_length() - 1).decided_at(moment) for bit in late) - ends_at
+        gain_s = max([other.decided_at(moment) for other in late]) - ends_at
         if gain_s >= COVER_GAIN * usual_s or _State.RUNNING in states:
             chance = path * max(COVER_GAIN, gain_s / usual_s) * (1 + BLOCKS) / max(1, states.count(_State.UNKNOWN))
             yield from ((past, min(1.0, chance)) for past in pasts)
 
     def _blocking(self, member: _Member) -> tuple[object, ...]:
         """What is thought of others of one that blocks them rests on this, too."""
-        return self._begun_cover(member), self._probe(member), self._red_alone(member) >= RED_CHANCE
+        return self._begun_cover(member), self._probe(member), member.red_alone >= RED_CHANCE
 
     def _probe(self, member: _Member) -> float:
         """What it is worth to run one that blocks others on trunk as it is, with nothing ahead, see decision 0014: the
@@ -1218,7 +1231,7 @@ class _Board:
         undecided = member.direct & self.undecided
         if undecided.bit_count() <= COVER_AT_MOST or member.direct & self.ready or self._depends_on(member, undecided):
             return 0.0
-        red = self._red_alone(member)
+        red = member.red_alone
         if red < RED_CHANCE:
             return 0.0
         view, change = self._view, member.change
@@ -1242,14 +1255,14 @@ class _Board:
         """Those that block others, and are most likely red whoever of those ahead lands: they are judged by their own runs,
         which go on when trunk moves. And what these are worth."""
         for member in self._order:
-            if member.blocks and member.direct & self.undecided and (red := self._red_alone(member)) >= RED_CHANCE:
+            if member.blocks and member.direct & self.undecided and member.red_alone >= RED_CHANCE:
                 id_ = member.change.id
                 runs = [run for run in self._runs_of.get(id_, ()) if run.changes == (id_,)]
                 parts = tuple([(self._usual_s(member.change), run.started_at) for run in runs])
-                gain = red * (1 + BLOCKS) * self._sticks
-                yield id_, min(MOST_WORTH, self.weight(member.change, view.now) * gain / max(1.0, left_s(parts, view.now)))
+                gain = member.red_alone * (1 + BLOCKS) * self._sticks
+                yield id_, min(MOST_WORTH, self.weight(member.change) * gain / max(1.0, left_s(parts, view.now)))
 
-    def _begun_cover(self, member: _Member) -> tuple[list[int], float]:
+    def _begun_cover(self, member: _Member) -> tuple[int, float]:
         """In whose outcomes the pasts of it differ of which runs are under way that began together, and when they did; none
         and 0 where it overtakes nobody yet."""
         begun: dict[float, list[int]] = {}
@@ -1258,13 +1271,13 @@ class _Board:
             if all(map(self._meddling.knows, ahead)):
                 begun.setdefault(run.started_at, []).append(sum(map(self._meddling.bit, ahead)))
         if not begun:
-            return [], 0.0
+            return 0, 0.0
         began_at = max(begun, key=lambda at: (len(begun[at]), at))
         some = every = begun[began_at][0]
         for past in begun[began_at]:
             some, every = some | past, every & past
-        late = [1 << at for at in positions(some & ~every & member.direct & self.undecided)]
-        return (late, began_at) if 0 < len(late) <= COVER_AT_MOST else ([], 0.0)
+        late = some & ~every & member.direct & self.undecided
+        return (late, began_at) if 0 < late.bit_count() <= COVER_AT_MOST else (0, 0.0)
 
     def _under_way(self, member: _Member) -> Iterator[Choice]:
         """What runs may go on where nothing else wants its worker, as long as what it assumes may still come true."""
@@ -1286,9 +1299,8 @@ class _Board:
             if any(need.key == run.key for need in known.needs or ()):
                 parts = ((self._usual_s(member.change), run.started_at),)
                 chance = 1.0
-                for at in positions(member.direct & self.undecided):
-                    lands = self._member(at).lands
-                    chance *= lands if assumed >> at & 1 else 1.0 - lands
+                for other in self._those(member.direct & self.undecided):
+                    chance *= other.lands if assumed & other.bit else 1.0 - other.lands
                 yield self._beside(member, known, assumed, parts, self._sticks * max(GOES_ON, chance))
 
 
