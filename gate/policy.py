@@ -42,6 +42,7 @@ HELD_WORTH = 1e-6  # times the usual: a draft is tested when nobody else wants t
 RANK_WORTH = (64.0, 8.0, 1.0, 0.125)  # urgent, high, normal, low
 MOST_WORTH = 0.5  # of any run, on the core's scale, where verdicts' own runs are worth 1
 HORIZON = 500  # changes beyond as many as there are workers; whoever is farther back is not looked at yet
+ROUNDING_S = 0.01  # moments are no nearer to each other than this, or may be the same
 LOOKS_PER_RUN = 8  # how often, while a run of a change would last, it is asked anew whether overtaking pays
 
 _DEFAULT = Forecast()
@@ -137,6 +138,9 @@ class _Member:
     thought_of: tuple[object, ...] | None = None  # what they rest on, beside what is known of pasts:
     thought_with: tuple[Known, ...] = ()
     thought_due_at: float = NEVER  # what came of it for ``due_at``
+    thought_at: float = 0.0  # the moment that it was thought of
+    thought_until: float = 0.0  # time alone alters nothing before this
+    turns_before: tuple[float, float] | None = None  # when those ahead will be decided: its other pasts are run before that
     due_at: float = NEVER  # when a run for it may be worthwhile that is not yet
     goes_on: tuple["Choice", ...] = ()  # runs on pasts that may still come true
     loose: tuple["Choice", ...] = ()  # those of them that are not among the alternates
@@ -628,12 +632,9 @@ class _Board:
         """When its own run ends and all ahead of it that it meddles with are decided. Of one that blocks many, all but so
         many as it may overtake are enough, once the runs for that have ended."""
         member.foreseen_until = NEVER
-        ends_at = rest_s = 0.0
-        for takes, began in member.parts:
-            ends_at = max(ends_at, 0.0 if began is None else began + takes)
-            rest_s = max(rest_s, takes if began is None else takes * 0.1)
-        ahead = self._those(member.direct & self.undecided)
-        last = max([ends_at, *[other.ends_at for other in ahead]]), max([rest_s, *[other.rest_s for other in ahead]])
+        own, ahead = _end(member.parts), self._those(member.direct & self.undecided)
+        others = _last(ahead)
+        last = max(own[0], others[0]), max(own[1], others[1])
         if member.blocks and len(ahead) > COVER_AT_MOST:
             usual_s = self._usual_s(member.change)
             moment = self._moment(usual_s)
@@ -648,8 +649,12 @@ class _Board:
 
     def _wake(self, member: _Member, due_at: float, usual_s: float) -> None:
         """Something may be worth a run from then on, though nothing happens."""
-        if due_at < NEVER:
-            member.due_at = min(member.due_at, ceil(due_at / _pace_s(usual_s)) * _pace_s(usual_s))
+        member.thought_due_at = min(member.thought_due_at, ceil(due_at / _pace_s(usual_s)) * _pace_s(usual_s))
+
+    def _hold_until(self, member: _Member, until: float) -> None:
+        """What is thought of its other pasts is the same at every moment before this, if time alone passes. A little
+        earlier: at the very moment, rounding decides."""
+        member.thought_until = min(member.thought_until, until - ROUNDING_S)
 
     def _moment(self, usual_s: float) -> float:
         """Now, but for the time within which nothing is looked at again that only time alters."""
@@ -1059,18 +1064,17 @@ class _Board:
     def _think_of_others(self, member: _Member) -> None:
         usual_s = self._usual_s(member.change)
         moment = self._moment(usual_s)
-        member.alternates_until = moment + _pace_s(usual_s)
-        member.due_at = NEVER
+        if member.alternates_until > 0.0 and moment < member.thought_until:  # nothing has altered but the time
+            self._is_thought_of(member, usual_s, moment)
+            return
         is_answered = member.settles and member.state in (_State.GREEN, _State.RED)
         is_far = member.state is _State.FAR and not member.blocks
-        if member.state is _State.OUT or is_answered or is_far or not member.direct & self.undecided:
+        others = self._those(member.direct & self.undecided)
+        if not others or member.state is _State.OUT or is_answered or is_far:
             member.alternates, member.thought_of = (), None
-            if not member.direct & self.undecided:
-                member.alternates_until = NEVER
+            member.thought_due_at, member.turns_before, member.thought_until = NEVER, None, NEVER
         else:
-            others = self._those(member.direct & self.undecided)
             rests_on = (
-                moment,
                 member.assumed,
                 member.path,
                 member.state,
@@ -1081,23 +1085,32 @@ class _Board:
                 self._behind(member),
                 member.blocking,
             )
-            member.due_at = member.thought_due_at
             is_same = member.thought_of == rests_on and all(known.is_current for known in member.thought_with)
-            if not is_same:
-                self._asked = []
-                member.due_at = NEVER
-                member.alternates = tuple(self._others(member, others, usual_s, moment))
-                member.thought_due_at = member.due_at
-                member.thought_of, member.thought_with = rests_on, tuple(self._asked)
-            else:
+            if is_same and (moment == member.thought_at or moment < member.thought_until):
                 for known in member.thought_with:
                     self._knowledge.keep(known)
+            else:
+                self._asked = []
+                member.thought_at, member.thought_until = moment, NEVER
+                member.thought_due_at, member.turns_before = NEVER, None
+                member.alternates = tuple(self._others(member, others, usual_s, moment))
+                member.thought_of, member.thought_with = rests_on, tuple(self._asked)
         among = {choice.assumed for choice in member.alternates}
-        member.loose = tuple(choice for choice in member.goes_on if choice.assumed not in among)
+        member.loose = tuple([choice for choice in member.goes_on if choice.assumed not in among])
+        self._is_thought_of(member, usual_s, moment)
+
+    def _is_thought_of(self, member: _Member, usual_s: float, moment: float) -> None:
+        pace_s = _pace_s(usual_s)
+        member.alternates_until = NEVER if not member.direct & self.undecided else moment + pace_s
+        member.due_at = member.thought_due_at
+        if member.turns_before is not None:
+            member.due_at = min(member.due_at, ceil((_moment_of(member.turns_before, moment) - usual_s) / pace_s) * pace_s)
 
     def _others(self, member: _Member, undecided: list[_Member], usual_s: float, moment: float) -> Iterator[Choice]:
         """Its pasts but the likeliest, best first: each may come true, or is one of those that have all to be green for it
         to overtake. undecided: those ahead of it."""
+        if member.blocks:
+            self._hold_until(member, moment)
         if member.blocks and (gain := self._probe(member)) > 0.0:
             known = self._ask(0, member.change)
             if known.standing is Standing.UNBUILT or len(known.runs) < len(known.assessment.open):
@@ -1105,9 +1118,11 @@ class _Board:
         found: dict[int, float] = {}
         # Just in time: before those ahead are about to be decided nothing can land by it, and it may still turn out useless.
         may_turn = member.path >= OTHER_CHANCE and not (member.blocks and len(undecided) > COVER_AT_MOST)
-        decided_at = max([other.decided_at(moment) for other in undecided]) if may_turn else NEVER
-        if moment + usual_s < decided_at:
-            self._wake(member, decided_at - usual_s, usual_s)
+        last = _last(undecided)
+        decided_at = _moment_of(last, moment)
+        if may_turn and moment + usual_s < decided_at:
+            member.turns_before = last
+            self._hold_until(member, NEVER if last[1] > usual_s else last[0] - usual_s)
         elif may_turn:
             # Who is suspected of a red batch stays out: with it in again the batch would be red again.
             turns = sorted(
@@ -1141,9 +1156,13 @@ class _Board:
     ) -> Iterator[tuple[int, float]]:
         """The pasts that must all be green for the change to overtake those that will be decided long after its own runs
         could end, and for each the time that is gained for a run, as a share of what runs take, instead of the chance."""
-        soonest = moment + (0.0 if member.state is _State.GREEN else usual_s * 0.1)
+        own_s = 0.0 if member.state is _State.GREEN else usual_s * 0.1
+        soonest = moment + own_s
         depends = member.change.depends
         late = [other for other in undecided if other.decided_at(moment) > soonest and other.change.id not in depends]
+        for other in late:
+            if other.rest_s <= own_s:
+                self._hold_until(member, other.ends_at - own_s)
         if not late or len(late) > COVER_AT_MOST:
             return
         early = [other for other in undecided if other not in late]
@@ -1154,19 +1173,21 @@ class _Board:
             return
         bits = [other.bit for other in late]
         shared = member.assumed & ~sum(bits)
-        ends_at, missing = max([moment, *[other.decided_at(moment) for other in early]]), 0
+        (ends_at, rest_s), missing = _last(early), 0
         pasts: list[int] = []
         begun = False
         for some in _subsets(bits):
             state, parts = self._state_of(self._ask(shared | some, member.change))
             if state in (_State.RED, _State.OUT):
                 return
-            ends_at = max(ends_at, moment + longest_s(parts, moment))
+            end = _end(parts)
+            ends_at, rest_s = max(ends_at, end[0]), max(rest_s, end[1])
             missing += state is _State.UNKNOWN
             begun = begun or (state is _State.RUNNING and shared | some != member.assumed)
             if state is not _State.GREEN:
                 pasts.append(shared | some)
-        gain_s = max([other.decided_at(moment) for other in late]) - ends_at
+        gain_s, until = _gain_s(_last(late), (ends_at, rest_s), moment)
+        self._hold_until(member, until)
         if gain_s < 0:
             return
         if missing or not begun:
@@ -1302,6 +1323,41 @@ class _Board:
                 for other in self._those(member.direct & self.undecided):
                     chance *= other.lands if assumed & other.bit else 1.0 - other.lands
                 yield self._beside(member, known, assumed, parts, self._sticks * max(GOES_ON, chance))
+
+
+# When something will have ended: at a moment, or after a rest of so many seconds if that is later.
+
+
+def _end(parts: Parts) -> tuple[float, float]:
+    """Of these runs, with workers enough."""
+    ends_at = rest_s = 0.0
+    for takes, began in parts:
+        if began is None:
+            rest_s = max(rest_s, takes)
+        else:
+            ends_at, rest_s = max(ends_at, began + takes), max(rest_s, takes * 0.1)
+    return ends_at, rest_s
+
+
+def _last(members: Sequence[_Member]) -> tuple[float, float]:
+    """When all of these will be decided; at once if they are none."""
+    if not members:
+        return 0.0, 0.0
+    return max([member.ends_at for member in members]), max([member.rest_s for member in members])
+
+
+def _moment_of(end: tuple[float, float], now: float) -> float:
+    return max(end[0], now + end[1])
+
+
+def _gain_s(late: tuple[float, float], soon: tuple[float, float], now: float) -> tuple[float, float]:
+    """By how much one end is later than the other, and until when that stays as it is."""
+    moves = late[0] <= now + late[1], soon[0] <= now + soon[1]
+    if all(moves):
+        return late[1] - soon[1], NEVER
+    if any(moves):
+        return _moment_of(late, now) - _moment_of(soon, now), now
+    return late[0] - soon[0], min(late[0] - late[1], soon[0] - soon[1])
 
 
 def _is_among(choice: Choice, alternates: Sequence[Choice], asked: set[Choice]) -> bool:
