@@ -199,17 +199,20 @@ class _Draft:
 
     def consider_all(self, proposals: Iterable[Proposal]) -> None:
         """Each in turn. What is explored already and is as it was is most of a long queue, so it is quick."""
-        holds, wishes, trunk = self.holds, self.wishes, self.view.snapshot.trunk
+        holds, wishes, ready, refusals = self.holds, self.wishes, self.ready, self.refusals
+        is_trunk_red, trunk = self.is_trunk_red, self.view.snapshot.trunk
         for proposal in proposals:
             known = proposal.known
-            for explored in () if known is None or self.is_trunk_red else known.explored:
-                if explored.proposal is proposal and (explored.trunk in (None, trunk) or self._is_merged_here(explored)):
-                    break
+            for explored in () if known is None or is_trunk_red else known.explored:
+                if explored.proposal is proposal:
+                    seen = explored.trunk
+                    if seen is None or seen == trunk or self._is_merged_here(explored):
+                        break
             else:
                 self.consider(proposal)
                 continue
             id_ = proposal.change.id
-            if id_ in self.ready or id_ in self.refusals:
+            if id_ in ready or id_ in refusals:
                 continue
             for wish in explored.wishes:
                 if wishes.setdefault(wish.key, wish) is not wish:
@@ -777,7 +780,10 @@ class _Draft:
     def _worths(self) -> dict[InputKey, float]:
         """Of each key, what the most worthwhile of its runs is worth."""
         now = self.view.now
-        worths = {key: wish.worth_at(now) for key, wish in self.wishes.items()}
+        worths = {
+            key: wish.worth if (proposal := wish.proposal) is None else proposal.worth_at(now)
+            for key, wish in self.wishes.items()
+        }
         for key, more in self.more_wishes.items():
             worths[key] = max(worths[key], *[wish.worth_at(now) for wish in more])
         return worths

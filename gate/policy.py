@@ -313,10 +313,21 @@ class _Board:
         under test already stays ahead of it, and it overtakes by covering every outcome."""
         places = view.snapshot.places
         is_closed, is_red = view.snapshot.closed is not None, bool(view.red_on_trunk)
-        is_hurried = view.is_hurried
-        is_plain = not (is_closed or is_red or is_hurried or view.is_stacked)
+        # Else the queue is in this order already.
+        is_plain = not (is_closed or is_red or view.is_hurried or view.is_stacked)
         if is_plain and self._ordered_for is view.queue:
             return self._ordered_as
+        ordered = [change for change in view.queue if not change.holds and self._takes_part(change)]
+        if not is_plain:
+            ordered = self._ranked(ordered, view, is_closed=is_closed, is_red=is_red)
+        near = HORIZON + view.snapshot.workers
+        # Who was tested once stays, though others have come ahead of it since: its runs go on.
+        ordered[near:] = [change for change in ordered[near:] if change.id in places]
+        self._ordered_for, self._ordered_as = (view.queue if is_plain else None), tuple(ordered)
+        return self._ordered_as
+
+    def _ranked(self, changes: list[Change], view: View, *, is_closed: bool, is_red: bool) -> list[Change]:
+        places, is_hurried = view.snapshot.places, view.is_hurried
         arrival = {change.id: at for at, change in enumerate(view.snapshot.changes)}
 
         def rank(change: Change) -> tuple[bool, bool, int, int]:
@@ -327,14 +338,8 @@ class _Board:
             last = (-1, places[change.id]) if is_tested else (change.priority.rank, arrival[change.id])
             return is_late, is_stuck, *last
 
-        ordered = sorted([change for change in view.queue if not change.holds and self._takes_part(change)], key=rank)
-        if view.is_stacked:
-            ordered = list(_after_dependencies(ordered, view.waiting.keys()))
-        near = HORIZON + view.snapshot.workers
-        # Who was tested once stays, though others have come ahead of it since: its runs go on.
-        ordered[near:] = [change for change in ordered[near:] if change.id in places]
-        self._ordered_for, self._ordered_as = (view.queue if is_plain else None), tuple(ordered)
-        return self._ordered_as
+        ranked = sorted(changes, key=rank)
+        return list(_after_dependencies(ranked, view.waiting.keys())) if view.is_stacked else ranked
 
     def _forget_members(self) -> None:
         self.undecided = self.ready = 0
@@ -816,6 +821,13 @@ class _Board:
 
     def _state_of(self, known: Known) -> tuple[_State, Parts]:
         """And what has yet to be run."""
+        duration_s = self._outlook.forecasts.get(known.change.id, _DEFAULT).duration_s
+        found: tuple[object, float | None, tuple[_State, Parts]] | None = known.noted
+        if found is None or found[0] is not self._durations or found[1] != duration_s:
+            found = known.noted = self._durations, duration_s, self._work_out(known, duration_s)
+        return found[2]
+
+    def _work_out(self, known: Known, duration_s: float | None) -> tuple[_State, Parts]:
         match known.standing:
             case Standing.GREEN:
                 return _State.GREEN, ()
@@ -825,10 +837,8 @@ class _Board:
                 return _State.OUT, ()
             case _:
                 pass
-        change = known.change
-        duration_s = self._outlook.forecasts.get(change.id, _DEFAULT).duration_s
         if known.needs is None:
-            each = [self._takes_s(check) for check in change.touches]
+            each = [self._takes_s(check) for check in known.change.touches]
             if duration_s is None:
                 return _State.UNKNOWN, tuple([(takes, None) for takes in each])
             return _State.UNKNOWN, ((duration_s, None),)

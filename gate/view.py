@@ -137,7 +137,7 @@ class View:
             self.queue = tuple(_in_order(snapshot.changes))
             self.waiting = {change.id: change for change in self.queue}
             self.is_stacked = any(change.depends for change in self.queue)
-            self.is_hurried = any(change.priority.rank < Priority.NORMAL.rank for change in self.queue)
+            self.is_hurried = any(rank < Priority.NORMAL.rank for rank in _ranks(self.queue))
             self.questionable = tuple([change for change in self.queue if change.depends or change.broken])
             self._tangled = self._find_tangled()
         self.running = {run.key: run for run in snapshot.running}
@@ -301,7 +301,7 @@ class Known:
     ahead: the others, as entries in landing order. needs: what has to be green for the change; None: nobody has merged it
     yet, or it does not merge. is_trial: the needs are those in which the change itself has a part, and there may be others.
     runs: those under way for what is open. alters_at: when time alone makes this old. is_current: it is not old yet.
-    explored: what the core has made of it, for the core.
+    explored: what the core has made of it, for the core. noted: the same of the policy.
     """
 
     __slots__ = (
@@ -314,6 +314,7 @@ class Known:
         "is_current",
         "is_trial",
         "needs",
+        "noted",
         "objection",
         "runs",
         "standing",
@@ -343,6 +344,7 @@ class Known:
         self.alters_at = NEVER if needs is None else _alters_at(needs, assessment, view.snapshot.evidence, view.now)
         self.is_current = True
         self.explored: tuple[Any, ...] = ()
+        self.noted: Any = None
 
 
 def _alters_at(needs: Iterable[Need], assessment: Assessment, evidence: Mapping[InputKey, Evidence], now: float) -> float:
@@ -380,11 +382,16 @@ def next_try_at(tries: Sequence[Result]) -> float:
     return tries[-1].finished_at + INFRASTRUCTURE_PAUSE_S * float(2 ** (len(tries) - 1))
 
 
+def _ranks(changes: Iterable[Change]) -> set[int]:
+    return {priority.rank for priority in {change.priority for change in changes}}
+
+
 def _in_order(changes: Iterable[Change]) -> Iterator[Change]:
     """Priority, then submission; but never a change before one that it depends on."""
     changes = tuple(changes)
     if not any(change.depends for change in changes):
-        yield from sorted(changes, key=lambda change: change.priority.rank)
+        one = len(_ranks(changes)) <= 1
+        yield from changes if one else sorted(changes, key=lambda change: change.priority.rank)
         return
     by_id = {change.id: change for change in changes}
     place = {id_: (change.priority.rank, index) for index, (id_, change) in enumerate(by_id.items())}

@@ -312,6 +312,8 @@ class World:
         has_news = False
         for decision in made.decisions:
             match decision:
+                case Hold() | Build():  # most of a long queue, so they come first
+                    pass
                 case Refuse():
                     self._refuse(decision)
                     has_news = True
@@ -322,8 +324,6 @@ class World:
                     self._cancel(decision.run)
                 case Start():
                     self._start(decision)
-                case Build() | Hold():
-                    pass
         return has_news
 
     def _start(self, start: Start) -> None:
@@ -447,7 +447,8 @@ class _Merges(Mapping[Candidate, MergeOutcome]):
         return sum(outcome is not None for outcome in self._made.values())
 
     def forget(self, but: Iterable[Candidate]) -> None:
-        self._made = {candidate: self._made[candidate] for candidate in but if candidate in self._made}
+        made = self._made
+        self._made = {candidate: made[candidate] for candidate in but if candidate in made}
 
 
 class _TrialsOf(Mapping[Assumption, tuple[Need, ...]]):
