@@ -162,6 +162,11 @@ class Choice(Proposal):
     assumed: int = 0
     heirs: list["Choice"] = field(default_factory=list)  # that can land only after what this decides
     is_main: bool = False  # on the likeliest past: the change is judged by it
+    takes_s: float | None = field(default=None, init=False)  # as ``left_s``; None: it alters, for a run is under way
+
+    def __post_init__(self) -> None:
+        if all(began is None for _, began in self.parts):
+            object.__setattr__(self, "takes_s", max(1.0, left_s(self.parts, 0.0)))
 
     @property
     def may_start(self) -> bool:
@@ -177,14 +182,14 @@ class Choice(Proposal):
             return -1.0
         assert self.board is not None
         weight = self.board.weight(self.change)
-        worth = min(MOST_WORTH, weight * self.gain / max(1.0, left_s(self.parts, now)))
+        worth = min(MOST_WORTH, weight * self.gain / (self.takes_s or max(1.0, left_s(self.parts, now))))
         if self.oldest is not None and self.oldest is not self.change:
             worth = max(worth, min(MOST_WORTH, worth * self.board.weight(self.oldest) / weight))
         return max([worth, *[heir.worth_at(now) for heir in self.heirs]]) if self.heirs else worth
 
     def rate_at(self, now: float) -> float:
         """What is expected of it for each second that it takes, whoever's it is."""
-        return self.gain / max(1.0, left_s(self.parts, now))
+        return self.gain / (self.takes_s or max(1.0, left_s(self.parts, now)))
 
 
 def left_s(parts: Parts, now: float) -> float:
@@ -646,7 +651,9 @@ class _Board:
             member.foreseen_until = moment + _pace_s(usual_s)
             begun_at = self._begun_cover(member)[1]
             covered = (begun_at + usual_s, usual_s * 0.1) if begun_at else (0.0, usual_s)
-            _, at = nlargest(1 + COVER_AT_MOST, [(other.decided_at(moment), other.at) for other in ahead])[-1]
+            _, at = nlargest(1 + COVER_AT_MOST, [(max(other.ends_at, moment + other.rest_s), other.at) for other in ahead])[
+                -1
+            ]
             fourth = self._member(at)
             sooner = max(covered[0], fourth.ends_at), max(covered[1], fourth.rest_s)
             last = min(last, sooner, key=lambda one: (max(one[0], moment + one[1]), one))
