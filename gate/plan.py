@@ -104,22 +104,18 @@ class Planner:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Wish:
-    """A run that a proposal asks for, or that a verdict waits for, with its worth. may_start: it need not be under way."""
+    """A run that a proposal asks for, or that a verdict waits for, with its worth. may_start: it need not be under way.
+
+    last: the last change of the candidate; None: it is trunk.
+    """
 
     key: InputKey
     need: Need
+    last: ChangeId | None
     may_start: bool
     proposal: Proposal | None = None
     wanted: "_Wanted | None" = None
     worth: float = 0.0
-
-    @property
-    def last(self) -> ChangeId | None:
-        """The last change of the candidate; None: it is trunk."""
-        if self.proposal is not None:
-            return self.proposal.change.id
-        entries = () if self.wanted is None else self.wanted.candidate.entries
-        return entries[-1][0] if entries else None
 
     def start(self, view: View) -> Start:
         if self.proposal is not None:
@@ -308,7 +304,7 @@ class _Draft:
 
     def _take_over(self, proposal: Proposal, explored: _Explored) -> None:
         if explored.proposal is not proposal:  # as much is known of it, but it is worth something else
-            wishes = tuple([_Wish(wish.key, wish.need, proposal.may_start, proposal) for wish in explored.wishes])
+            wishes = tuple([_Wish(wish.key, wish.need, wish.last, proposal.may_start, proposal) for wish in explored.wishes])
             explored = replace(explored, proposal=proposal, wishes=wishes)
         self._apply(proposal.change, explored)
         known = proposal.known
@@ -332,7 +328,7 @@ class _Draft:
         undecided |= {need.check.name for need, _ in (*known.paused, *known.stuck)}
         return tuple(
             [
-                _Wish(need.key, need, proposal.may_start, proposal)
+                _Wish(need.key, need, proposal.change.id, proposal.may_start, proposal)
                 for need in known.open
                 if not need.check.needs or undecided.isdisjoint(need.check.needs)
             ]
@@ -343,7 +339,8 @@ class _Draft:
             self.more_wishes.setdefault(wish.key, []).append(wish)
 
     def _want(self, need: Need, candidate: Candidate, because: str, worth: float, tests: tuple[str, ...] = ()) -> None:
-        self._wish(_Wish(need.key, need, worth >= 0, None, _Wanted(need, candidate, because, tests), worth))
+        last = candidate.entries[-1][0] if candidate.entries else None
+        self._wish(_Wish(need.key, need, last, worth >= 0, None, _Wanted(need, candidate, because, tests), worth))
 
     def _may_be_started(self, key: InputKey) -> bool:
         if key in self.view.running:

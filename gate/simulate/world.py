@@ -135,6 +135,7 @@ class World:
         self._attempts: dict[InputKey, int] = {}
         self._places: dict[ChangeId, int] = {}
         self._alone: dict[ChangeId, Candidate] = {}
+        self._controls: dict[ChangeId, Candidate] = {}  # the parents of these
         self._red_from: float | None = None  # since when trunk holds a fault
         self._look_again_at: float | None = None
         self._evidence: dict[InputKey, Evidence] = {}
@@ -245,6 +246,7 @@ class World:
         self._red_from = None
         self._contents.mend()
         self._alone.clear()
+        self._controls.clear()
         self._move_trunk()
         self._trials.forget(self._waiting)
         self._see_trunk_green()
@@ -252,7 +254,7 @@ class World:
     def _move_trunk(self) -> None:
         self._landings += 1
         self._trunk = Sha(f"trunk{self._landings}")
-        self._merges.forget(other for alone in self._alone.values() for other in (alone, alone.parent))
+        self._merges.forget([*self._alone.values(), *self._controls.values()])
 
     # --- planning
 
@@ -339,7 +341,8 @@ class World:
         ends_at = self._now + self._contents.run_s(start.key, start.tests)
         if len(changes) == 1 and start.candidate.base == self._trunk:
             self._alone[changes[0]] = start.candidate
-            self._merges.get(start.candidate.parent)  # its control may be asked for when trunk has moved on
+            control = self._controls[changes[0]] = start.candidate.parent
+            self._merges.get(control)  # it may be asked for when trunk has moved on
         run = Run(start.key, start.check, changes, start.tests, attempt, self._now, ends_at)
         run.is_repeat = start.key in self._evidence
         self.history.runs.append(run)
@@ -405,6 +408,7 @@ class World:
         self._contents.leave(change)
         self._findings.forget([change])
         self._alone.pop(change, None)
+        self._controls.pop(change, None)
         self._verdicts[change] = verdict
         self.history.decided[change] = (verdict, self._now)
 
@@ -448,7 +452,7 @@ class _Merges(Mapping[Candidate, MergeOutcome]):
 
     def forget(self, but: Iterable[Candidate]) -> None:
         made = self._made
-        self._made = {candidate: made[candidate] for candidate in but if candidate in made}
+        self._made = {each: made[each] for each in but if each in made}
 
 
 class _TrialsOf(Mapping[Assumption, tuple[Need, ...]]):
