@@ -75,6 +75,24 @@ BREAKS = (
         "if False:",
     ),
     Break(
+        "whether a change settles is not asked again when others are open ahead of those that it was tested with",
+        "gate/policy.py",
+        "if member.open != opened:",
+        "if False:",
+    ),
+    Break(
+        "those behind are not told that a change will be decided at another time",
+        "gate/policy.py",
+        "if (member.ends_at, member.rest_s) != moments:",
+        "if False:",
+    ),
+    Break(
+        "what was thought of other pasts is taken to hold for ever",
+        "gate/policy.py",
+        "member.thought_until = min(member.thought_until, until - ROUNDING_S)",
+        "pass",
+    ),
+    Break(
         "a run is stopped for whatever is worth a little more",
         "gate/policy.py",
         "STICKS = 16.0",
