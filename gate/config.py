@@ -270,7 +270,7 @@ KEYS: tuple[Key, ...] = (
         "merge.every_commit",
         FLAG,
         "true",
-        "every first-parent commit of trunk must be green, not only the newest of a landing",
+        "every first-parent commit of trunk must be green, not only the newest of a landing; not with method rebase",
     ),
     Key(
         "merge.signed",
@@ -512,6 +512,7 @@ def read_source(text: bytes, origin: str, folder: str = "") -> Source | Problem:
         values = {name: held for name, held in values.items() if name == "check"}
     config: Config = _read_table("", values, (), book)
     _check_after(config.environments, book)
+    _check_merge(config.merge, book)
     return Source(replace(config, checks=tuple(_placed(check, folder) for check in config.checks)), book)
 
 
@@ -782,6 +783,15 @@ def _no_such_check(need: str, folder: str, places: Collection[str]) -> tuple[str
     if folder and at_top in places:
         return f"there is no check {quoted(need)}: the one at the top is written {quoted(FROM_TOP + at_top)} here", None
     return f"there is no check {quoted(need)}", (need, places)
+
+
+def _check_merge(merge: Merge, book: Book) -> None:
+    if merge.every_commit and merge.method == "rebase":
+        text = (
+            'cannot be kept with method = "rebase", which puts all commits of a change on trunk, and only the last is '
+            'tested. Choose "merge" or "squash", or leave it out'
+        )
+        book.add(("merge", "every_commit"), text)
 
 
 def _check_after(environments: Sequence[Environment], book: Book) -> None:

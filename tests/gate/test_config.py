@@ -72,6 +72,12 @@ REFUSED = {
     ),
     "a number in a list": ('[trust]\nmaintainers = [\n"ann",\n3]', "trust.maintainers[1]", 4, "must be a name, in quotes"),
     "one name twice in a list": ('[trust]\nmaintainers = ["ann", "ann"]', "trust.maintainers[1]", 2, "'ann' is there twice"),
+    "every commit of a rebase": (
+        '[merge]\nmethod = "rebase"\nevery_commit = true',
+        "merge.every_commit",
+        3,
+        'cannot be kept with method = "rebase"',
+    ),
     # choices and numbers
     "an unknown method": ('[merge]\nmethod = "squish"', "merge.method", 2, "and is 'squish' (did you mean 'squash'?)"),
     "an unknown stage": (
