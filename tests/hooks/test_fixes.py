@@ -262,7 +262,15 @@ def test_files_of_all_kinds_are_mended_together_and_what_must_be_left_alone_is_l
     assert found == plain | {"draft.txt": "AM", "met.txt": "AM", "gone.txt": "AD"}
 
 
-def test_many_files_take_as_many_processes_of_git_as_a_few(clone: Clone, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [("", "teh\n"), ("gate hygiene trailing-whitespace --fix {files}", "the \n")],
+    ids=["process", "hygiene"],
+)
+def test_many_files_take_as_many_processes_of_git_as_a_few(clone: Clone, tmp_path: Path, command: str, wrong: str) -> None:
+    if command:
+        rule = f'[[check]]\nname = "blanks"\ncommand = "{command}"\nstage = "pre-commit"\ninputs = ["*.txt"]\nfix = true\n'
+        clone.repository.commit("Rule", {"gate.toml": rule})
     counting, asked = tmp_path / "counting/git", tmp_path / "asked"
     counting.parent.mkdir()
     counting.write_text(f'#!/bin/sh\necho >>{asked}\nexec {shutil.which("git")} "$@"\n')
@@ -270,7 +278,7 @@ def test_many_files_take_as_many_processes_of_git_as_a_few(clone: Clone, tmp_pat
     counts = []
     for turn, number in enumerate((2, 2, 40)):
         for at in range(number):
-            clone.write(f"{turn}/{at}.txt", "teh\n")
+            clone.write(f"{turn}/{at}.txt", wrong)
         clone.git("add", "-A")
         asked.write_text("")
         assert clone.gate("check", "--fix", PATH=f"{counting.parent}:{os.environ['PATH']}").returncode == 0
