@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ci import processes
+from ci.digest import digest
 from ci.entries import SUBMODULE, add_to_index, altered_files, of_listing, path_of, refused
 from ci.git import Git, GitFailed
 from ci.model import Sha
 from ci.removal import remove_tree
 
 Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with a work tree or without
+
+# What a repository or an account may say of how blobs become files. A warm folder's own Git directory is told the same, and
+# a folder is begun anew when it is other: git does not write a file again because of it.
+_CONVERTS = r"^(filter\..*|core\.(autocrlf|eol|attributesfile))$"
+_CONVERSION = "conversion"  # in the Git directory: digests of the files that say so, and of what they say
 
 _TICK_NS = 10_000_000  # of the clock that files get their times from, at the slowest that Linux is built with
 _WITHIN_A_TICK_S = 0.001
@@ -61,8 +67,41 @@ class WarmFolder:
         return self._door(self.git_dir, self.folder)
 
     def altered(self) -> tuple[str, ...]:
-        """Which files are other than the reset left them, or gone."""
-        return altered_files(self._git, {})
+        """Which files are other than the reset left them, or gone. Raises GitFailed."""
+        try:
+            return altered_files(self._git, {})
+        except GitFailed:
+            self._settled.unlink(missing_ok=True)  # the index may be at fault: the next run begins anew
+            raise
+
+    def _is_as_begun(self) -> bool:
+        """Whether the folder is there to be looked through, and files are still made of blobs as when it was begun."""
+        try:
+            for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed: nobody else is at work here
+                (self.git_dir / lock).unlink(missing_ok=True)
+            if self.folder.is_symlink() or not self.folder.is_dir():
+                return False
+            self.folder.chmod(stat.S_IRWXU)
+            known, _, values = (self.git_dir / _CONVERSION).read_bytes().partition(b"\n")
+            sources = self._sources()
+            if known == sources:
+                return True
+            if values != _digest_of(*self._conversion()):
+                return False
+            (self.git_dir / _CONVERSION).write_bytes(sources + b"\n" + values)
+        except OSError:
+            return False
+        return True
+
+    def _sources(self) -> bytes:
+        """Digest of the files that may say how blobs become files, attributes of the commit apart."""
+        own = (self._repository.git_dir / "config", self._repository.git_dir / "info/attributes")
+        return digest(*map(_content, (*own, *_account_files()))).encode()
+
+    def _conversion(self) -> tuple[bytes, bytes]:
+        """What they say: settings, and the attributes that the repository has outside of its commits."""
+        settings = self._repository.run("config", "-z", "--get-regexp", _CONVERTS, ok=(0, 1)).out
+        return settings, _content(self._repository.git_dir / "info/attributes")
 
     def _begin_anew(self) -> None:
         """An empty folder and a new Git directory."""
@@ -74,6 +113,15 @@ class WarmFolder:
         (self.git_dir / "objects" / "info" / "alternates").write_bytes(_quoted(self._objects()) + b"\n")
         with (self.git_dir / "config").open("a") as config:
             config.write(_WARM_SETTINGS)
+        sources = self._sources()
+        settings, attributes = self._conversion()
+        for setting in settings.split(b"\0")[:-1]:
+            name, has_value, value = setting.partition(b"\n")
+            words = ("config", "--file", str(self.git_dir / "config"), "--add", os.fsdecode(name))
+            self._repository.run(*words, os.fsdecode(value) if has_value else "true")
+        (self.git_dir / "info").mkdir(exist_ok=True)
+        (self.git_dir / "info" / "attributes").write_bytes(attributes)
+        (self.git_dir / _CONVERSION).write_bytes(sources + b"\n" + _digest_of(settings, attributes))
 
     def _objects(self) -> Path:
         return (self._repository.git_dir / "objects").resolve()
@@ -95,6 +143,24 @@ class WarmFolder:
         return found
 
 
+def _account_files() -> tuple[Path, ...]:
+    """Where git looks for the account's and the machine's settings, and for the account's attributes."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config", "git")
+    return Path("/etc/gitconfig"), home / ".gitconfig", settings / "config", settings / "attributes"
+
+
+def _digest_of(settings: bytes, attributes: bytes) -> bytes:
+    return digest(settings, attributes, _content(_account_files()[-1])).encode()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 class _Settled(NamedTuple):
     """What a folder of inputs holds: records as of RunRequest.listing, and by what the file of each path is known again when
     nobody touched it: its number, and its time of change in ns, which nobody can set. For a submodule that is 0: a folder,
@@ -114,7 +180,7 @@ class WarmInputs(WarmFolder):
         wanted, known = set(records), set(settled.records)
         new, old = wanted - known, known - wanted
         # Attributes decide how blobs become files: git would not write a file again because of others.
-        is_kept = known and not any(record.endswith(b".gitattributes\0") for record in (*new, *old))
+        is_kept = known and self._is_as_begun() and not any(record.endswith(b".gitattributes\0") for record in (*new, *old))
         untouched = self._cleared(settled) if is_kept else None
         if untouched is None:
             settled, new, old = _NOTHING_SETTLED, wanted, set()
@@ -148,8 +214,6 @@ class WarmInputs(WarmFolder):
         pending = [b""]
         try:
             mode = stat.S_IMODE(self.git_dir.stat().st_mode)
-            if self.folder.is_symlink():
-                return None
             while pending:
                 front = pending.pop()
                 with os.scandir(self._at(front)) as listed:
@@ -198,7 +262,9 @@ class WarmInputs(WarmFolder):
         altered from now on is as new as the note, or newer."""
         numbers, times = (array("Q", some) for some in (zip(*stamps.values(), strict=True) if stamps else ((), ())))
         columns = (b"".join(records), b"\0".join(stamps), numbers.tobytes(), times.tobytes())
-        self._settled.write_bytes(b" ".join(b"%d" % len(column) for column in columns) + b"\n" + b"".join(columns))
+        unfinished = self._settled.with_name("unfinished")
+        unfinished.write_bytes(b" ".join(b"%d" % len(column) for column in columns) + b"\n" + b"".join(columns))
+        unfinished.replace(self._settled)
         latest = max(times, default=0)
         while self._settled.stat().st_ctime_ns <= latest <= time.time_ns() + _TICK_NS:  # not when the clock was set back
             time.sleep(_WITHIN_A_TICK_S)
@@ -215,6 +281,8 @@ class WarmInputs(WarmFolder):
                 columns.append(rest[:length])
                 rest = rest[length:]
             records, paths, numbers, times = columns
+            if rest or list(map(len, columns)) != list(map(int, head.split())):
+                raise ValueError("it was cut short")
             stamps = zip(array("Q", numbers), array("Q", times), strict=True)
             found = dict(zip(paths.split(b"\0") if paths else (), stamps, strict=True))
         except (FileNotFoundError, ValueError):  # or it is of another version of ours
@@ -320,10 +388,8 @@ class WarmTree(WarmFolder):
         This comes ahead of the checkout: git would take an attributes file that a check left behind for one of ours.
         """
         try:
-            if self.folder.is_symlink() or not self.folder.is_dir():
+            if not self._is_as_begun():
                 return False
-            for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
-                (self.git_dir / lock).unlink(missing_ok=True)
             self._git.run("clean", "--quiet", "-ffdx", env=env)
             # What git clean does not look at: anything named .git, pipes, sockets, and the content of submodules. And what
             # git takes for unchanged, with other rights or times than it gave them: it is written again.

@@ -26,7 +26,7 @@ from hooks.fixes import Applied, Mended, apply_fixes, patch_of
 from hooks.inputs import Inputs
 from hooks.known import TABLE, tree_of
 from hooks.records import Note, keep_note
-from hooks.rules import Rules, kept_rules
+from hooks.rules import CONFIG_NAME, Rules, kept_rules
 from hooks.session import Job, Report, Session, tree_paths
 from hooks.staged import EMPTY_BLOBS, Staged, look
 
@@ -373,17 +373,19 @@ def _below_top(staged: Staged, name: str) -> str:
 
 
 def _rules(git: PlainGit, staged: Staged, tree: Sha) -> Rules:
-    def read() -> "Config":
-        from gate.config import CONFIG_NAME  # as much again as all that is loaded so far
-        from hooks.config import composed
-
-        content = read_file(git, tree, CONFIG_NAME)
-        if content is None:
+    def content() -> bytes:
+        found = read_file(git, tree, CONFIG_NAME)
+        if found is None:
             raise UserError(text.no_config())
-        return composed(git, tree, content, f"the staged {CONFIG_NAME}")
+        return found
+
+    def read(found: bytes) -> "Config":
+        from hooks.config import composed  # as much again as all that is loaded so far
+
+        return composed(git, tree, found, f"the staged {CONFIG_NAME}")
 
     # What is added with intent only has an empty blob, and is not in the tree.
-    return kept_rules(staged.common_dir, None if staged.config in EMPTY_BLOBS else staged.config, read)
+    return kept_rules(staged.common_dir, None if staged.config in EMPTY_BLOBS else staged.config, content, read)
 
 
 def jobs_of(

@@ -18,6 +18,7 @@ from ci.model import Check, Stage
 if TYPE_CHECKING:
     from gate.config import Config
 
+CONFIG_NAME = "gate.toml"  # as gate.config has it, which is long to load
 RULES = "gate/rules"  # one file: of the gate.toml that was read last
 
 
@@ -59,20 +60,31 @@ class Rules:
         )
 
 
-def kept_rules(common_dir: str, blob: str | None, read: "Callable[[], Config]") -> Rules:
-    """The rules of the gate.toml with this blob id; None: nobody knows it. read: reads it, when that was not done before.
+def kept_rules(common_dir: str, blob: str | None, content: Callable[[], bytes], read: "Callable[[bytes], Config]") -> Rules:
+    """The rules of the gate.toml with this blob id; None: nobody knows it. content, read: for when it was not read before.
 
-    Raises what ``read`` raises.
+    Raises what these raise.
     """
     path = Path(common_dir, RULES)
     known = _found(path, blob) if blob is not None else None
     if known is not None:
         return known
-    config = read()
+    text = content()
+    config = read(text)
     rules = Rules.of(config)
-    if blob is not None and not config.nested.folders:
+    # Somebody may have staged another since the id was asked for.
+    if blob is not None and not config.nested.folders and _is_blob(blob, text):
         _keep(path, blob, rules)
     return rules
+
+
+def _is_blob(blob: str, content: bytes) -> bool:
+    import hashlib  # long to load, and needed once for each gate.toml
+
+    found = hashlib.new(
+        "sha1" if len(blob) == 40 else "sha256", b"blob %d\0" % len(content) + content, usedforsecurity=False
+    )
+    return found.hexdigest() == blob
 
 
 def _found(path: Path, blob: str) -> Rules | None:
@@ -81,7 +93,7 @@ def _found(path: Path, blob: str) -> Rules | None:
         if (version, of_blob) != (RUNTIME, blob):
             return None
         return Rules(tuple(map(_check, checks)), **_frozen(others))
-    except (OSError, ValueError, TypeError, AttributeError):  # none, or none of ours
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):  # none, or none of ours
         return None
 
 

@@ -457,16 +457,67 @@ def test_what_is_as_new_as_the_note_of_it_is_written_again(
     assert bench.look(repository.head())[1] == FIRST
 
 
-def test_a_folder_gets_its_mode_back(bench: Bench) -> None:
+@pytest.mark.parametrize("name", ["src", "."])
+def test_a_folder_gets_its_mode_back(bench: Bench, name: str) -> None:
     modes = []
 
     def lock(folder: Path) -> None:
-        modes.append((folder / "src").stat().st_mode)
-        (folder / "src").chmod(0o500)
+        modes.append((folder / name).stat().st_mode)
+        (folder / name).chmod(0o500)
 
     for _ in range(3):
         bench.look(bench.repository.head(), lock)
     assert len(set(modes)) == 1
+
+
+def test_a_note_that_was_cut_short_hides_no_file(repository: Repository, tmp_path: Path) -> None:
+    """As on a full disk."""
+    bench = Bench(repository, tmp_path / "gate", ("*",))
+    bench.look(repository.head())
+    settled = bench.home / "settled"
+    whole = settled.read_bytes()
+    for length in range(0, len(whole), 7):
+        settled.write_bytes(whole[:length])
+        assert bench.look(repository.head())[1] == FIRST
+
+
+def test_a_lock_that_a_killed_git_left_keeps_nobody_from_asking_what_was_altered(bench: Bench) -> None:
+    check = Check(CheckName("c"), "true", inputs=bench.inputs)
+    for run in "ab":
+        request = RunRequest(RunId(run), check, InputKey("k"), Sha(bench.repository.head()))
+        with bench.workspace.place(request, Isolation.PLAIN) as place:
+            assert place.altered is not None
+            assert place.altered() == ()
+            (bench.home / "git" / "index.lock").touch()
+
+
+@pytest.mark.parametrize(
+    ("settings", "attributes", "shown"),
+    [
+        ({"core.autocrlf": "true"}, "", b"A = 1\r\n"),
+        ({"filter.rev.smudge": "rev", "filter.rev.clean": "rev"}, "*.py filter=rev\n", b"1 = A\n"),
+        ({}, "*.py text eol=crlf\n", b"A = 1\r\n"),
+    ],
+)
+def test_files_are_made_as_the_repository_says_outside_of_its_commits(
+    bench: Bench, settings: Mapping[str, str], attributes: str, shown: bytes
+) -> None:
+    repository, commit = bench.repository, bench.repository.head()
+    assert bench.look(commit)[1] == FIRST
+    folder = (bench.home / "tree").stat().st_ino
+    repository.git("config", "branch.main.description", "of no interest")
+    assert bench.look(commit)[1] == FIRST
+    assert (bench.home / "tree").stat().st_ino == folder, "only what decides how files are made counts"
+    for name, value in settings.items():
+        repository.git("config", name, value)
+    (repository.git_dir / "info").mkdir(exist_ok=True)
+    (repository.git_dir / "info" / "attributes").write_text(attributes)
+    for _ in range(2):
+        assert bench.look(commit)[1]["src/a.py"] == shown
+    for name in settings:
+        repository.git("config", "--unset", name)
+    (repository.git_dir / "info" / "attributes").unlink()
+    assert bench.look(commit)[1] == FIRST
 
 
 def test_a_commit_that_was_refused_leaves_nothing_that_a_check_that_mends_would_miss(bench: Bench) -> None:

@@ -297,21 +297,28 @@ def test_a_file_keeps_its_mode_and_its_name_for_git(clone: Clone) -> None:
     assert clone.git("ls-tree", "HEAD", "run.txt").startswith("100755")
 
 
-@pytest.mark.parametrize("rule", ["*.txt text eol=crlf", "*.txt filter=upper"])
+def turned(content: str) -> str:
+    return "".join(f"{line[::-1]}\n" for line in content.splitlines())
+
+
+@pytest.mark.parametrize("rule", ["*.txt text eol=crlf", "*.txt filter=upper", "*.txt filter=rev"])
 def test_a_file_is_as_its_attributes_want_it(clone: Clone, rule: str) -> None:
     """The filter keeps small letters for Git and shows large ones; the check sees what people see."""
     clone.git("config", "filter.upper.clean", "tr A-Z a-z")
     clone.git("config", "filter.upper.smudge", "tr a-z A-Z")
+    for way in ("clean", "smudge"):
+        clone.git("config", f"filter.rev.{way}", "rev")
     clone.repository.commit(
         "Rule", {".gitattributes": rule + "\n", "gate.toml": textwrap.dedent(RULES).replace("s/teh/the/", "s/teh/the/i")}
     )
-    shown = (lambda content: content.replace("\n", "\r\n")) if "crlf" in rule else str.upper
+    kept = turned if "rev" in rule else str
+    shown = (lambda content: content.replace("\n", "\r\n")) if "crlf" in rule else str.upper if "upper" in rule else str
     clone.write("c.txt", shown("one\nteh two\nthree\nfour\nfive\n"))
     clone.git("add", "c.txt")
     clone.write("c.txt", shown("one\nteh two\nthree\nfour\nfive\ndraft\n"))
     code, said = clone.commit()
     assert code == 0, said
-    assert clone.committed("c.txt") == "one\nthe two\nthree\nfour\nfive\n"
+    assert clone.committed("c.txt") == kept("one\nthe two\nthree\nfour\nfive\n")
     assert clone.read("c.txt") == shown("one\nthe two\nthree\nfour\nfive\ndraft\n")
     assert clone.status() == " M c.txt\n"
 

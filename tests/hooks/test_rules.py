@@ -1,13 +1,14 @@
 """What gate check keeps of gate.toml: exactly what the file says, and nothing of another file."""
 
 import json
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ci.model import Check, Stage
-from gate.config import Config, Nested, parse
+from gate.config import Config, parse
 from hooks.rules import RULES, Rules, kept_rules
 
 EVERYTHING = b"""
@@ -49,8 +50,25 @@ def configured(text: bytes) -> Config:
     return config
 
 
-def no_reading() -> Config:
-    raise AssertionError("it was kept, and need not be read")
+def blob_of(text: bytes) -> str:
+    return sha1(b"blob %d\0" % len(text) + text, usedforsecurity=False).hexdigest()
+
+
+OLD = b'[[check]]\nname = "old"\ncommand = "false"\n'
+
+
+def rules(folder: Path, text: bytes, *, blob: str | None = "") -> Rules:
+    """As when this gate.toml is staged. blob: its id, as somebody else gave it."""
+    return kept_rules(str(folder), blob_of(text) if blob == "" else blob, lambda: text, configured)
+
+
+def kept(folder: Path, text: bytes) -> Rules:
+    """As when nobody can read it any more."""
+
+    def nothing() -> bytes:
+        raise AssertionError("it was kept, and need not be read")
+
+    return kept_rules(str(folder), blob_of(text), nothing, configured)
 
 
 def facts(rules: Rules) -> dict[str, Any]:
@@ -62,50 +80,52 @@ def test_what_is_kept_is_what_was_read(tmp_path: Path) -> None:
     every, default = config.checks[1], Check(config.checks[1].name, "true")
     same = [name for name in Check.__slots__ if getattr(every, name) == getattr(default, name)]
     assert same == ["name", "fix", "folder"], "each field is to be seen here with another value than its default"
-    read = kept_rules(str(tmp_path), "b1", lambda: config)
-    kept = kept_rules(str(tmp_path), "b1", no_reading)
-    assert facts(kept) == facts(read) == facts(Rules.of(config))
-    assert isinstance(kept.checks[1].stage, Stage)
-    assert [type(value) for value in vars_of(kept.checks[1])] == [type(value) for value in vars_of(every)]
+    read = rules(tmp_path, EVERYTHING)
+    again = kept(tmp_path, EVERYTHING)
+    assert facts(again) == facts(read) == facts(Rules.of(config))
+    assert isinstance(again.checks[1].stage, Stage)
+    assert [type(value) for value in vars_of(again.checks[1])] == [type(value) for value in vars_of(every)]
 
 
 def vars_of(check: Check) -> list[object]:
     return [getattr(check, name) for name in Check.__slots__]
 
 
-@pytest.mark.parametrize("spoil", ["other blob", "other version", "cut short", "no rules", "unknown field", "unknown stage"])
+@pytest.mark.parametrize(
+    "spoil", ["other blob", "other version", "cut short", "no rules", "unknown field", "unknown stage", "no stage"]
+)
 def test_what_is_not_of_this_file_and_this_version_is_read_anew(tmp_path: Path, spoil: str) -> None:
     path = tmp_path / RULES
-    kept_rules(str(tmp_path), "b1", lambda: configured(b'[[check]]\nname = "old"\ncommand = "false"\n'))
-    version, blob, checks, others = json.loads(path.read_text())
+    rules(tmp_path, OLD)
+    version, _, checks, others = json.loads(path.read_text())
+    blob = blob_of(EVERYTHING)
+    without = {name: value for name, value in checks[0].items() if name != "stage"}
     path.write_text(
         {
-            "other blob": json.dumps([version, "b0", checks, others]),
+            "other blob": path.read_text(),
             "other version": json.dumps(["0.0.0", blob, checks, others]),
-            "cut short": path.read_text()[:-9],
+            "cut short": json.dumps([version, blob, checks, others])[:-9],
             "no rules": "null",
             "unknown field": json.dumps([version, blob, [{**checks[0], "colour": "red"}], others]),
             "unknown stage": json.dumps([version, blob, [{**checks[0], "stage": "someday"}], others]),
+            "no stage": json.dumps([version, blob, [without], others]),
         }[spoil]
     )
-    assert kept_rules(str(tmp_path), "b1", lambda: configured(EVERYTHING)).checks == configured(EVERYTHING).checks
-    assert kept_rules(str(tmp_path), "b1", no_reading).checks == configured(EVERYTHING).checks
+    assert rules(tmp_path, EVERYTHING).checks == configured(EVERYTHING).checks
+    assert kept(tmp_path, EVERYTHING).checks == configured(EVERYTHING).checks
 
 
-def test_what_a_folder_may_add_to_and_what_nobody_has_staged_are_not_kept(tmp_path: Path) -> None:
-    nested = Config(nested=Nested(("apps/*",)))
-    for blob, config in (("b1", nested), (None, configured(EVERYTHING))):
-        read: list[int] = []
+@pytest.mark.parametrize("text", [b'[nested]\nfolders = ["apps/*"]\n', EVERYTHING], ids=["folders", "nobody knows its id"])
+def test_what_a_folder_may_add_to_and_what_nobody_has_staged_are_not_kept(tmp_path: Path, text: bytes) -> None:
+    rules(tmp_path, text, blob="" if b"nested" in text else None)
+    assert not (tmp_path / RULES).exists()
 
-        def reading(config: Config = config, read: list[int] = read) -> Config:
-            read.append(1)
-            return config
 
-        kept_rules(str(tmp_path), blob, reading)
-        kept_rules(str(tmp_path), blob, reading)
-        assert len(read) == 2
+def test_another_file_that_was_staged_meanwhile_is_not_kept_under_the_id_of_the_first(tmp_path: Path) -> None:
+    assert rules(tmp_path, OLD, blob=blob_of(EVERYTHING)).checks == configured(OLD).checks
+    assert rules(tmp_path, EVERYTHING).checks == configured(EVERYTHING).checks
 
 
 def test_a_folder_that_cannot_be_written_costs_time_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "gate").write_text("in the way")
-    assert kept_rules(str(tmp_path), "b1", lambda: configured(EVERYTHING)).budget_s == 5
+    assert rules(tmp_path, EVERYTHING).budget_s == 5
