@@ -266,8 +266,17 @@ def test_timeout_ends_the_whole_tree(run: Runner, stray: str) -> None:
 
 
 def test_a_process_that_wipes_its_environment_is_ended_with_its_family(plain: Runner) -> None:
-    plain("env -i sh -c 'setsid sleep 1000 & echo $!; exec sleep 1000'", timeout_s=0.3)
-    assert not processes.is_alive(int(plain.said.split()[0]))
+    fifo, pids = plain.fifo(), []
+
+    def cancel() -> None:
+        pids.append(int(fifo.read_text()))  # it is in a session of its own by now
+        plain.cancelled.set()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    plain("env -i sh -c 'setsid sh -c \"echo \\$\\$ > fifo; exec sleep 1000\" & exec sleep 1000'")
+    canceller.join()
+    assert not processes.is_alive(pids[0])
 
 
 def test_a_cancelled_run_has_no_outcome_and_may_say_goodbye(run: Runner) -> None:
