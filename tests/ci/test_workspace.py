@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ci.entries import TreeRefused, literal_prefixes
-from ci.git import GitEnd, PlainGit
+from ci.git import GitEnd, GitFailed, PlainGit
 from ci.model import Check, CheckName, InputKey, RunId, RunRequest, Sha
 from ci.removal import remove_tree
 from ci.sandbox import Isolation
@@ -295,7 +295,7 @@ AS_NOBODY = """
 import os, pathlib, sys
 sys.path[:0] = sys.argv[3:]
 import pathspec
-from ci.git import GitEnd, PlainGit
+from ci.git import GitEnd, GitFailed, PlainGit
 from ci.model import Check, CheckName, InputKey, RunId, RunRequest, Sha
 from ci.sandbox import Isolation
 from ci.workspace import Workspace
@@ -518,6 +518,31 @@ def test_files_are_made_as_the_repository_says_outside_of_its_commits(
         repository.git("config", "--unset", name)
     (repository.git_dir / "info" / "attributes").unlink()
     assert bench.look(commit)[1] == FIRST
+
+
+def test_an_index_that_is_broken_is_told_once_and_made_anew(bench: Bench) -> None:
+    check = Check(CheckName("c"), "true", inputs=bench.inputs)
+    for run, is_broken in (("a", True), ("b", False)):
+        request = RunRequest(RunId(run), check, InputKey("k"), Sha(bench.repository.head()))
+        with bench.workspace.place(request, Isolation.PLAIN) as place:
+            assert place.altered is not None
+            if is_broken:
+                (bench.home / "git" / "index").write_bytes(b"garbage")
+                with pytest.raises(GitFailed):
+                    place.altered()
+            else:
+                assert place.altered() == ()
+
+
+def test_files_are_made_as_the_account_says_now(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after ``git lfs install``, which adds a filter to the account's settings."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
+    commit = bench.repository.head()
+    assert bench.look(commit)[1] == FIRST
+    (tmp_path / ".gitconfig").write_text("[core]\n\tautocrlf = true\n")
+    assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
 
 
 def test_a_commit_that_was_refused_leaves_nothing_that_a_check_that_mends_would_miss(bench: Bench) -> None:
