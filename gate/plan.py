@@ -124,8 +124,20 @@ class _Wish:
         assert self.wanted is not None
         return Start(self.need.check, self.key, self.wanted.candidate, self.wanted.because, self.wanted.tests)
 
-    def worth_at(self, now: float) -> float:
-        return self.worth if self.proposal is None else self.proposal.worth_at(now)
+    def worth_by(self, worths: "_Worths") -> float:
+        return self.worth if self.proposal is None else worths[self.proposal]
+
+
+class _Worths(dict[Proposal, float]):
+    """Of proposals at one moment, each worked out once: one is behind the runs of many checks."""
+
+    def __init__(self, now: float) -> None:
+        super().__init__()
+        self._now = now
+
+    def __missing__(self, proposal: Proposal) -> float:
+        self[proposal] = worth = proposal.worth_at(self._now)
+        return worth
 
 
 @dataclass(slots=True, eq=False)
@@ -185,6 +197,7 @@ class _Draft:
         self.starts: list[Start] = []
         self.cancels: list[Cancel] = []
         self.moments: list[float] = []
+        self.worths = _Worths(view.now)
         self.is_trunk_red = bool(view.red_on_trunk)
 
     # verdicts
@@ -366,7 +379,7 @@ class _Draft:
         """Have the most worthwhile candidates merged: nothing can be started before."""
         if self.unbuilt:
             self.unstarted = sum([self._may_be_started(key) for key in self.wishes])
-        for proposal in sorted(self.unbuilt, key=lambda proposal: -proposal.worth_at(self.view.now)):
+        for proposal in sorted(self.unbuilt, key=lambda proposal: -self.worths[proposal]):
             self._build(proposal)
 
     def _build(self, proposal: Proposal) -> None:
@@ -776,18 +789,17 @@ class _Draft:
 
     def _worths(self) -> dict[InputKey, float]:
         """Of each key, what the most worthwhile of its runs is worth."""
-        now = self.view.now
+        known = self.worths
         worths = {
-            key: wish.worth if (proposal := wish.proposal) is None else proposal.worth_at(now)
-            for key, wish in self.wishes.items()
+            key: wish.worth if (proposal := wish.proposal) is None else known[proposal] for key, wish in self.wishes.items()
         }
         for key, more in self.more_wishes.items():
-            worths[key] = max(worths[key], *[wish.worth_at(now) for wish in more])
+            worths[key] = max(worths[key], *[wish.worth_by(known) for wish in more])
         return worths
 
     def _best_wish(self, key: InputKey) -> _Wish:
         more = self.more_wishes.get(key, ())
-        return max((self.wishes[key], *more), key=lambda wish: wish.worth_at(self.view.now)) if more else self.wishes[key]
+        return max((self.wishes[key], *more), key=lambda wish: wish.worth_by(self.worths)) if more else self.wishes[key]
 
     def _is_answered(self, wish: _Wish) -> bool:
         """It lands or is refused in this plan, by what another run has told."""

@@ -14,6 +14,7 @@ from gate.simulate.by_change import ByChange
 from gate.simulate.by_content import ByContent
 from gate.simulate.draws import BEGIN, arrivals
 from gate.simulate.foresight import foresight
+from gate.simulate.remembering import Remembering
 from gate.simulate.workloads import Workload
 from gate.simulate.world import Contents, History, Run, Truth, World
 from gate.view import Policy
@@ -65,7 +66,15 @@ class Record:
 
 def policies() -> dict[str, PolicyMaker]:
     """By name. A policy may remember what it saw, so every simulation makes a fresh one."""
-    return {"trunkgate": lambda _: Worthwhile(), "optimistic-first": lambda _: optimistic, **BASELINES}
+    return {
+        "trunkgate": lambda _: Worthwhile(),
+        "optimistic-first": lambda _: optimistic,
+        **{name: _remembering(make) for name, make in BASELINES.items()},
+    }
+
+
+def _remembering(make: PolicyMaker) -> PolicyMaker:
+    return lambda truth: Remembering(make(truth))
 
 
 def play(workload: Workload, seed: int, policy: str) -> Record:

@@ -3,6 +3,7 @@ take. They give bad changes their one run as well, for a change is refused by ev
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from heapq import heapify, heapreplace
 
 from gate.meddling import Meddling, positions, taking_part
@@ -10,6 +11,15 @@ from gate.model import Change, ChangeId, Need
 from gate.simulate.batches import Batches, halves
 from gate.simulate.world import Truth
 from gate.view import Proposal, View
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _GoOn(Proposal):
+    """Its run is under way, and is not stopped for one that is worth as much; nothing more is started for it."""
+
+    @property
+    def may_start(self) -> bool:
+        return False
 
 
 class Oracle:
@@ -62,16 +72,16 @@ class Oracle:
     def _propose(self, view: View, change: Change, past: int) -> Proposal:
         ahead = self._meddling.entries(past)
         # What has landed ahead of a bad change would need another run if this landed too. It does not.
-        worth = 0.0 if self._lands[change.id] else self._worth_of_own(view, change, past)
-        return Proposal(change, ahead, settles=not past, worth=worth)
+        kind = Proposal if self._lands[change.id] else self._kind_for_own(view, change, past)
+        return kind(change, ahead, settles=not past)
 
-    def _worth_of_own(self, view: View, change: Change, past: int) -> float:
-        """Of a trial of which only the change's own need is of interest, the first: nothing starts when that has started.
+    def _kind_for_own(self, view: View, change: Change, past: int) -> type[Proposal]:
+        """For a trial of which only the change's own need is of interest, the first: nothing starts when that has started.
 
         The others are of those that have landed ahead of it, see Snapshot.per_change.
         """
         own = (view.trial(change, (self._meddling.ids(past), 1)) or ())[:1]
-        return -1.0 if any(need.key in view.running or need.key in view.snapshot.evidence for need in own) else 0.0
+        return _GoOn if any(need.key in view.running or need.key in view.snapshot.evidence for need in own) else Proposal
 
 
 class FreeOracle(Oracle):
@@ -170,7 +180,7 @@ class FreeOracle(Oracle):
         for later in self._overtaking(change, ends_at):
             assumed = on_trunk & self._meddling.ahead(later.id)
             ahead = self._meddling.entries(assumed)
-            yield Proposal(later, ahead, settles=False, worth=self._worth_of_own(view, later, assumed))
+            yield self._kind_for_own(view, later, assumed)(later, ahead, settles=False)
 
 
 class BatchOracle(Batches):

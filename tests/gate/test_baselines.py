@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -16,11 +17,13 @@ from gate.model import Change, ChangeId, Forecast, Verdict
 from gate.simulate.baselines import BASELINES, WINDOW_FLOOR, WINDOW_START, Optimistic
 from gate.simulate.batches import halves, halves_above_four, quarters, runs_expected, singles, size_for_history
 from gate.simulate.by_change import ByChange
-from gate.simulate.draws import BEGIN, Arrival
-from gate.simulate.foresight import Given
-from gate.simulate.measure import play
+from gate.simulate.by_content import ByContent
+from gate.simulate.draws import BEGIN, Arrival, arrivals
+from gate.simulate.foresight import Given, foresight
+from gate.simulate.measure import measure, play
 from gate.simulate.paths import chance_to_finish_first, uber_2025
-from gate.simulate.workloads import PRESETS
+from gate.simulate.remembering import Remembering
+from gate.simulate.workloads import PRESETS, Workload
 from gate.simulate.world import History, World
 from gate.view import Policy, Proposal, View
 
@@ -346,6 +349,12 @@ def test_the_oracle_lands_in_order_and_the_other_one_as_runs_end() -> None:
     assert ends(free) == {1: ("landed", 100), 2: ("landed", 5)}
 
 
+@pytest.mark.parametrize("policy", ["oracle", "oracle-reorder"])
+def test_an_oracle_with_few_workers_stops_no_run_of_its_own(policy: str) -> None:
+    history = simulate(policy, change(1, "a", bad=True, at=0), change(2, "b", at=1), change(3, "b", at=2), workers=1)
+    assert runs(history) == ["1|", "2|", "3|2"]
+
+
 def test_of_two_that_clash_both_oracles_land_the_first() -> None:
     for policy in ("oracle", "oracle-reorder"):
         history = simulate(policy, change(1, "a", minutes=100), change(2, "a", minutes=5), clash=1.0)
@@ -408,6 +417,21 @@ def test_the_oracle_needs_no_more_runs_than_changes_and_lands_no_later_than_thos
         assert other.p50_s >= oracle.p50_s
 
 
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize(
+    "workload",
+    [W1.altered(hours=0.6, components=40, clash=0.1, workers=9), PRESETS["W8"].altered(hours=0.6, warmup=0.0)],
+    ids=lambda workload: workload.preset,
+)
+def test_what_a_policy_does_is_the_same_when_its_proposals_are_remembered(name: str, workload: Workload) -> None:
+    contents = ByChange(workload, 3) if workload.is_per_change else ByContent(workload, 3)
+    world = World(workload, arrivals(workload, 3), contents, foresight(workload, 3), BASELINES[name](contents))
+    forgetful = measure(world.play(), workload, 3, name)
+    untimed = {"plan_p50_ms": 0.0, "plan_p99_ms": 0.0}
+    assert replace(play(workload, 3, name), **untimed) == replace(forgetful, **untimed)
+    assert forgetful.landed > 10
+
+
 @pytest.mark.parametrize("name", NOT_CLAIRVOYANT)
 @pytest.mark.parametrize("seed", range(4))
 def test_with_real_trees_and_dependencies_every_verdict_is_right(name: str, seed: int) -> None:
@@ -418,7 +442,7 @@ def test_with_real_trees_and_dependencies_every_verdict_is_right(name: str, seed
         for at in range(3)
     )
     world = RealWorld(codes, {f"f{at}": "0" for at in range(4)}, workers=4)
-    chosen = BASELINES[name](None)  # type: ignore[arg-type]
+    chosen = Remembering(BASELINES[name](None))  # type: ignore[arg-type]
 
     def policy(view: View) -> Iterator[Proposal]:
         for proposal in chosen(view):
