@@ -487,7 +487,7 @@ def make_environment(folder: Path, *packages: str) -> Path:
 
 
 def make_gate(folder: Path) -> Path:
-    """An environment with this checkout as it is now, and what it depends on, as ``pip install .`` makes it."""
+    """An environment with this checkout as it is now, and what it depends on, as ``pip install .`` of today's pip makes it."""
     source = folder.with_name("gate-source")
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
@@ -501,6 +501,7 @@ def make_gate(folder: Path) -> Path:
     # A local folder is built and installed anew each time, what it depends on is not.
     if not (folder / "bin/pip").exists():
         _run([sys.executable, "-m", "venv", str(folder)])
+        _run([str(folder / "bin/pip"), "install", "-q", "--upgrade", "pip>=26"])  # older ones write slower programs
     _run([str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", str(source)])
     return folder / "bin"
 
