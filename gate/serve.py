@@ -20,6 +20,7 @@ from pathlib import Path
 from ci.errors import Unavailable, UserError
 from ci.git import GitFailed
 from ci.workers.local import LocalWorkers, reap
+from gate.garbage import between_plans
 from gate.gate import Gate
 from gate.install import missing_hooks
 from gate.journal import Journal
@@ -67,9 +68,10 @@ class Server:
         With ``until_idle`` a repository in trouble raises Unavailable; else it is logged and tried again. on_wait: called
         before each wait, to show how far things are.
         """
-        with _signals(self) as alarm:
+        with _signals(self) as alarm, between_plans() as collect_garbage:
             while not self.stopping:
                 happened = [self._turn(one, clock, until_idle=until_idle) for one in self.served]
+                collect_garbage()
                 if any(happened):
                     continue
                 for one in self.served:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ci.model import MOST_NAMED, Check, InputKey, Outcome, Result, RunId, Sha
 from gate.findings import FindingBook
+from gate.garbage import between_plans
 from gate.model import (
     Assumption,
     Build,
@@ -149,10 +150,12 @@ class World:
     def play(self) -> History:
         last_arrival = self._arrivals[-1].change.submitted_at if self._arrivals else BEGIN
         give_up_at = last_arrival + self._workload.drain * HOUR_S
-        while (moment := self._next_moment()) is not None and moment <= give_up_at:
-            self._now = moment
-            self._take_in()
-            self._turn()
+        with between_plans() as collect_garbage:
+            while (moment := self._next_moment()) is not None and moment <= give_up_at:
+                self._now = moment
+                self._take_in()
+                self._turn()
+                collect_garbage()
         self.history.ended_at = self._now
         if self._red_from is not None:
             self.history.trunk_red_s += self._now - self._red_from
