@@ -487,7 +487,7 @@ def make_environment(folder: Path, *packages: str) -> Path:
 
 
 def make_gate(folder: Path) -> Path:
-    """An environment with this checkout as it is now, and what it depends on, as ``pip install .`` of today's pip makes it."""
+    """An environment with this checkout as it is now, and what it depends on, as ``pip install .`` of a new pip makes it."""
     source = folder.with_name("gate-source")
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)

@@ -57,8 +57,8 @@ class GitFailed(Unavailable):
     def __init__(self, arguments: tuple[str, ...], end: GitEnd) -> None:
         said = end.err.strip().splitlines() or ["it said nothing"]
         # Advice may stand below the cause.
-        cause = next((line for line in said if line.startswith(("fatal: ", "error: "))), said[-1])
-        super().__init__(f"git {' '.join(arguments[:3])} failed with exit code {end.code}: {cause}")
+        self.cause = next((line for line in said if line.startswith(("fatal: ", "error: "))), said[-1])
+        super().__init__(f"git {' '.join(arguments[:3])} failed with exit code {end.code}: {self.cause}")
         self.arguments = arguments
         self.end = end
 

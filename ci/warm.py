@@ -7,14 +7,16 @@ import time
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from ci import processes
 from ci.digest import digest
-from ci.entries import SUBMODULE, add_to_index, altered_files, of_listing, path_of, refused
+from ci.entries import SUBMODULE, TreeRefused, add_to_index, altered_files, listed, of_listing, path_of, refused
 from ci.git import Git, GitFailed
-from ci.model import Sha
+from ci.model import WHOLE_TREE, Sha
+from ci.promised import fetch_missing
 from ci.removal import remove_tree
 
 Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with a work tree or without
@@ -73,6 +75,22 @@ class WarmFolder:
         except GitFailed:
             self._settled.unlink(missing_ok=True)  # the index may be at fault: the next run begins anew
             raise
+
+    def _with_contents(self, reset: Callable[[], None], entries: Callable[[], Mapping[bytes, bytes]]) -> None:
+        """Reset; where that fails, once more: from the beginning, with what a partial clone had yet to fetch. entries: as in
+        ci.entries. Raises TreeRefused and Unavailable."""
+        try:
+            reset()
+        except GitFailed as failed:
+            if isinstance(reason := refused(failed), TreeRefused):
+                raise reason from failed
+            fetch_missing(self._repository, self._git, entries().values())
+        else:
+            return
+        try:
+            reset()
+        except GitFailed as failed:
+            raise refused(failed) from failed
 
     def _is_as_begun(self) -> bool:
         """Whether the folder is there to be looked through, and files are still made of blobs as when it was begun."""
@@ -174,10 +192,13 @@ class _Settled(NamedTuple):
 class WarmInputs(WarmFolder):
     """The declared inputs of checks: what these records of a tree name, and nothing else."""
 
-    def reset_to(self, records: Iterable[bytes], mark: Path) -> None:
-        """Make the folder hold exactly these. records: as RunRequest.listing. Raises TreeRefused, GitFailed and OSError."""
+    def reset_to(self, records: Collection[bytes], mark: Path) -> None:
+        """Make the folder hold exactly these. records: as RunRequest.listing. Raises TreeRefused, Unavailable, OSError."""
+        self._with_contents(lambda: self._reset_to(set(records), mark), lambda: of_listing(records))
+
+    def _reset_to(self, wanted: set[bytes], mark: Path) -> None:
         settled = self._read_settled()
-        wanted, known = set(records), set(settled.records)
+        known = set(settled.records)
         new, old = wanted - known, known - wanted
         # Attributes decide how blobs become files: git would not write a file again because of others.
         is_kept = known and self._is_as_begun() and not any(record.endswith(b".gitattributes\0") for record in (*new, *old))
@@ -192,13 +213,10 @@ class WarmInputs(WarmFolder):
         self._settled.unlink(missing_ok=True)
         wrong = of_listing(new)
         gone = {path: meta for path, meta in of_listing(old).items() if path not in wrong}
-        try:
-            if untouched is None:
-                self._begin_anew()
-            self._remove(gone)
-            self._write(wrong, gone, {processes.MARK: str(mark)}, is_all=untouched is None)
-        except GitFailed as failed:
-            raise refused(failed) from failed
+        if untouched is None:
+            self._begin_anew()
+        self._remove(gone)
+        self._write(wrong, gone, {processes.MARK: str(mark)}, is_all=untouched is None)
         stamps = {path: stamp for path, stamp in settled.stamps.items() if path not in gone}
         self._settle(wanted, stamps | {path: self._stamp(path, meta) for path, meta in wrong.items()})
 
@@ -325,20 +343,21 @@ class WarmTree(WarmFolder):
     """All of a commit."""
 
     def reset_to(self, commit: Sha, mark: Path) -> None:
-        """Make the folder hold exactly the commit. Raises TreeRefused and GitFailed."""
+        """Make the folder hold exactly the commit. Raises TreeRefused and Unavailable."""
+        everything = partial(listed, self._repository, commit, WHOLE_TREE)
+        self._with_contents(lambda: self._reset_to(commit, mark), everything)
+
+    def _reset_to(self, commit: Sha, mark: Path) -> None:
         env = {processes.MARK: str(mark)}
         settled = self._read_settled()
         self._settled.unlink(missing_ok=True)
         submodules = None
-        try:
-            if settled is not None and self._is_cleared(settled, env):
-                submodules = self._submodules_after(settled, commit)
-            if submodules is None:
-                self._begin_anew()
-                submodules = self._submodules_of(commit)
-            self._git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
-        except GitFailed as failed:
-            raise refused(failed) from failed
+        if settled is not None and self._is_cleared(settled, env):
+            submodules = self._submodules_after(settled, commit)
+        if submodules is None:
+            self._begin_anew()
+            submodules = self._submodules_of(commit)
+        self._git.run("checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit, "--", env=env)
         self._settled.write_bytes(b"\0".join((commit.encode(), *sorted(submodules))))
 
     def _read_settled(self) -> _SettledTree | None:

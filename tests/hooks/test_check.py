@@ -494,18 +494,40 @@ def test_a_damaged_marker_is_no_answer(clone: Clone, content: bytes) -> None:
     assert "was green already" not in clone.check().stderr
 
 
-def test_inputs_that_a_partial_clone_has_yet_to_fetch(clone: Clone, tmp_path: Path) -> None:
+@pytest.fixture
+def partial_clone(clone: Clone, tmp_path: Path) -> Clone:
+    """Without the files of lib/, which are as many as "far" lines below, and with checks that read them."""
     clone.rule(
-        '[[check]]\nname = "both"\ncommand = "grep -q far lib/far && test -e lib"\nstage = "pre-commit"\n'
+        '[[check]]\nname = "declared"\ncommand = "grep -q far lib/far lib/6 && test -e lib"\nstage = "pre-commit"\n'
         'inputs = ["lib/", "*.txt"]\n'
+        '[[check]]\nname = "whole"\ncommand = "grep -q far lib/far lib/6"\nstage = "pre-commit"\n'
     )
-    clone.repository.commit("Far", {"lib/far": "far\n"})
+    clone.repository.commit("Far", {"lib/far": "far\n", **{f"lib/{number}": f"far {number}\n" for number in range(9)}})
     clone.repository.git("config", "uploadpack.allowFilter", "true")
     clone.repository.git("clone", "-q", "--filter=blob:none", "--sparse", f"file://{clone.path}", str(tmp_path / "partial"))
-    partial = Clone(Repository(tmp_path / "partial"))
+    return Clone(Repository(tmp_path / "partial"))
+
+
+@pytest.mark.parametrize("check", ["declared", "whole"])
+def test_files_that_a_partial_clone_has_yet_to_fetch_are_fetched_at_once(partial_clone: Clone, check: str) -> None:
+    packs = partial_clone.path / ".git/objects/pack"
+    before = len(list(packs.glob("*.pack")))
     for content in "AB":
-        partial.stage({"x.txt": content})
-        assert partial.outcomes() == {"both": "green"}
+        partial_clone.stage({"x.txt": content})
+        assert partial_clone.outcomes("--only", check) == {check: "green"}
+    assert len(list(packs.glob("*.pack"))) == before + 1
+    assert not list((partial_clone.path / ".git").glob("FETCH_HEAD"))
+
+
+@pytest.mark.parametrize(("check", "many"), [("declared", 10), ("whole", 12)])
+def test_files_that_a_partial_clone_cannot_fetch(partial_clone: Clone, clone: Clone, check: str, many: int) -> None:
+    clone.path.rename(clone.path.with_name("elsewhere"))
+    partial_clone.stage({"x.txt": "A"})
+    ended = partial_clone.check("--only", check)
+    assert ended.returncode == 4
+    assert f"this is a partial clone, and {many} of the files to check have yet to be fetched from origin" in ended.stderr
+    clone.path.with_name("elsewhere").rename(clone.path)
+    assert partial_clone.outcomes("--only", check) == {check: "green"}
 
 
 def test_submodules_are_not_expected_from_a_runner(clone: Clone) -> None:
