@@ -22,12 +22,21 @@ _REGULAR = ("100644", "100755")
 
 
 class Mended(NamedTuple):
-    """What a check made of one staged file. staged, mended: blob ids; mended None: it removed the file."""
+    """What a check made of one staged file. staged, mended: blob ids; mended None: it removed the file. mode, mended_mode:
+    as git writes them."""
 
     path: str
     mode: str
     staged: str
     mended: str | None
+    mended_mode: str
+
+    @property
+    def entry(self) -> bytes:
+        """For update-index, which puts it into an index or takes it out."""
+        if self.mended is None:
+            return b"0 %b\t%b\0" % (b"0" * len(self.staged), os.fsencode(self.path))
+        return b"%b %b\t%b\0" % (self.mended_mode.encode(), self.mended.encode(), os.fsencode(self.path))
 
 
 class Applied(NamedTuple):
@@ -47,14 +56,12 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
         _check_out(staged, [fix for fix in given if _is_mendable(fix)], Path(folder))
         for fix in given:
             merged = _merged(staged, fix, Path(folder))
-            if merged is None or not _replace(staged, Path(staged.top, fix.path), *merged):
+            if merged is None or not _replace(staged, Path(staged.top, fix.path), *merged, _mode_for(fix, merged[1])):
                 refused.append(fix)
             else:
                 applied.append(fix)
     if applied:
-        lines = b"".join(
-            b"%b %b\t%b\0" % (fix.mode.encode(), str(fix.mended).encode(), os.fsencode(fix.path)) for fix in applied
-        )
+        lines = b"".join([fix.entry for fix in applied])
         for index in _indexes(staged):
             _git(staged, "update-index", "-z", "--index-info", stdin=lines, env=index)
     return Applied(tuple(fix.path for fix in applied), patch_of(staged, refused))
@@ -62,12 +69,7 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
 
 def patch_of(staged: Staged, fixes: Iterable[Mended]) -> bytes:
     """The fixes as a patch on what is staged, for ``git apply``."""
-    lines = b"".join(
-        b"%b %b\t%b\0" % (fix.mode.encode(), fix.mended.encode(), os.fsencode(fix.path))
-        if fix.mended is not None
-        else b"0 %b\t%b\0" % (b"0" * len(fix.staged), os.fsencode(fix.path))
-        for fix in fixes
-    )
+    lines = b"".join([fix.entry for fix in fixes])
     if not lines:
         return b""
     from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
@@ -89,7 +91,7 @@ def _private_copy(staged: Staged, path: str) -> Mapping[str, str]:
 
 
 def _is_mendable(fix: Mended) -> bool:
-    return fix.mended is not None and fix.mode in _REGULAR
+    return fix.mended is not None and fix.mode in _REGULAR and fix.mended_mode in _REGULAR
 
 
 def _check_out(staged: Staged, fixes: Iterable[Mended], folder: Path) -> None:
@@ -136,8 +138,16 @@ def _merged(staged: Staged, fix: Mended, folder: Path) -> tuple[bytes, os.stat_r
     return (done.stdout, found) if done.returncode == 0 else None
 
 
-def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result) -> bool:
-    """Write the file in one step, with its mode and group. False: somebody else has just written it: it is left to them."""
+def _mode_for(fix: Mended, found: os.stat_result) -> int:
+    """Of the file of the work tree: as it is, unless the check has made it executable, or taken that away."""
+    mode = stat.S_IMODE(found.st_mode)
+    if fix.mended_mode == fix.mode:
+        return mode
+    return mode | (mode & 0o444) >> 2 if fix.mended_mode == "100755" else mode & ~0o111
+
+
+def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result, mode: int) -> bool:
+    """Write the file in one step, with a mode and its group. False: somebody else has just written it, and it is left."""
     # Whoever is killed here leaves a file that git does not see. Only where git's folder is on another disk it lies beside.
     beside = file.with_name(f".{file.name[:100]}.gate-{os.getpid()}")
     for unfinished in (Path(staged.git_dir, beside.name), beside):
@@ -146,7 +156,7 @@ def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result) 
                 opened.write(content)
             with suppress(PermissionError):
                 os.chown(unfinished, -1, found.st_gid)
-            unfinished.chmod(stat.S_IMODE(found.st_mode))
+            unfinished.chmod(mode)
             now = file.lstat()
             if (now.st_mtime_ns, now.st_size, now.st_ino) != (found.st_mtime_ns, found.st_size, found.st_ino):
                 unfinished.unlink()

@@ -9,6 +9,7 @@ believed, only while that holds exactly the tree.
 import os
 import queue
 import re
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -39,6 +40,9 @@ _SIGNAL_SEEN_WITHIN_S = 0.2
 LEARNED_FROM = 100
 
 _PROGRESS_EVERY_S = 0.5
+
+_FILES = ("100644", "100755")  # as git writes the modes of files
+_LINK = "120000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +309,7 @@ class Session:
         fixes = []
         for path, made in zip(wanted, self._stored(wanted.values()), strict=True):
             mode, blob = files[path]
-            fixes.append(Mended(path, mode.decode(), blob.decode(), made))
+            fixes.append(Mended(path, mode.decode(), blob.decode(), made, mode.decode()))
         request = RunRequest(run, job.check, job.key or InputKey(""), self._tree, files=job.files)
         outcome = Outcome.RED if said else Outcome.GREEN
         reason = text.found(len(said)) if said else ""
@@ -359,12 +363,17 @@ class Session:
         known = self._git.run("ls-tree", "-r", "-z", "--full-tree", self._tree).out.split(b"\0")[:-1]
         staged = {os.fsdecode(path): meta.split(b" ") for meta, _, path in (line.partition(b"\t") for line in known)}
         git = PlainGit(self._git.git_dir, place.folder)  # the attributes there say how files become blobs
-        files = [path for path in altered if (file := place.folder / path).is_file() and not file.is_symlink()]
+        modes = {path: _mode_of(place.folder / path) for path in altered}
+        files = [path for path, mode in modes.items() if mode in _FILES]
         asked = b"".join([_quoted(path) + b"\n" for path in files])
         made = git.run("hash-object", "-w", "--stdin-paths", stdin=asked).text.split() if files else []
         mended = dict(zip(files, made, strict=True))
+        for path, mode in modes.items():
+            if mode == _LINK:
+                target = os.fsencode(os.readlink(place.folder / path))  # noqa: PTH115 - as it is written, also "./x"
+                mended[path] = git.run("hash-object", "-w", "--no-filters", "--stdin", stdin=target).text
         return tuple(
-            Mended(path, mode.decode(), blob.decode(), mended.get(path))
+            Mended(path, mode.decode(), blob.decode(), mended.get(path), modes[path])
             for path, (mode, _, blob) in ((path, staged[path]) for path in altered)
         )
 
@@ -399,6 +408,19 @@ class Session:
         if not agrees and text.WORK_TREE_CHANGED not in self._warnings:
             self._warnings.append(text.WORK_TREE_CHANGED)
         return agrees
+
+
+def _mode_of(file: Path) -> str:
+    """As git writes it; "" where there is neither a file nor a link, or it is behind a link that a run has made."""
+    try:
+        if file.parent.resolve() != file.parent:
+            return ""
+        mode = file.lstat().st_mode
+    except OSError:
+        return ""
+    if stat.S_ISLNK(mode):
+        return _LINK
+    return _FILES[bool(mode & stat.S_IXUSR)] if stat.S_ISREG(mode) else ""
 
 
 def _known(job: Job, kept: Mapping[CheckName, Result], ended: Mapping[CheckName, Report]) -> Report | None:

@@ -109,6 +109,53 @@ def test_lines_that_are_not_staged_stay_so_beside_the_fix(clone: Clone) -> None:
     assert clone.status() == " M a.txt\n"
 
 
+@pytest.mark.parametrize(("before", "command", "after"), [(0o644, "chmod +x", 0o755), (0o755, "chmod -x", 0o644)])
+def test_a_check_that_mends_the_mode_alone(clone: Clone, before: int, command: str, after: int) -> None:
+    clone.repository.commit("Modes", {"gate.toml": textwrap.dedent(RULES).replace("sed -i s/teh/the/", command)})
+    clone.write("new.txt", "run me\n")
+    (clone.path / "new.txt").chmod(before)
+    clone.git("add", "new.txt")
+    clone.write("new.txt", "run me\nand a draft\n")
+    code, said = clone.commit()
+    assert (code, "mended and staged: new.txt" in said) == (0, True), said
+    assert clone.git("ls-tree", "HEAD", "new.txt").startswith(f"100{after:o} ")
+    assert (clone.path / "new.txt").stat().st_mode & 0o777 == after
+    assert clone.status() == " M new.txt\n"
+
+
+def test_a_check_that_makes_a_link_of_a_file_leaves_that_as_a_patch(clone: Clone) -> None:
+    rules = textwrap.dedent(RULES).replace("sed -i s/teh/the/ -- {files}", "sh -c 'test -L new.txt || ln -sf a.txt new.txt'")
+    clone.repository.commit("Links", {"gate.toml": rules})
+    clone.write("new.txt", LINES)
+    clone.git("add", "new.txt")
+    code, said = clone.commit()
+    assert code == 1
+    assert not (clone.path / "new.txt").is_symlink()
+    patch = re.search(r"git apply --cached (\S+)", said)
+    assert patch, said
+    clone.git("apply", "--cached", patch[1])
+    assert clone.git("ls-files", "-s", "new.txt").startswith("120000 ")
+    assert clone.git("cat-file", "blob", ":new.txt") == "a.txt"
+    assert clone.commit()[0] == 0
+
+
+def test_a_check_that_moves_a_folder_behind_a_link_takes_nothing_in_from_there(clone: Clone, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "c.txt").write_text("secret\n")
+    command = f"sh -c 'rm -rf part && ln -s {tmp_path}/far part'"
+    clone.repository.commit("Far", {"gate.toml": textwrap.dedent(RULES).replace("sed -i s/teh/the/ -- {files}", command)})
+    clone.write("part/c.txt", LINES)
+    clone.git("add", "part/c.txt")
+    code, said = clone.commit()
+    assert code == 1
+    assert clone.read("part/c.txt") == LINES
+    patch = re.search(r"git apply --cached (\S+)", said)
+    assert patch, said
+    left = clone.read(patch[1])
+    assert "deleted file" in left
+    assert "secret" not in left
+
+
 def test_a_fix_that_meets_lines_that_are_not_staged_is_left_as_a_patch(clone: Clone) -> None:
     clone.write("a.txt", LINES.replace("line 1", "teh 1"))
     clone.write("b.txt", LINES.replace("line 1", "teh 1"))
@@ -250,7 +297,7 @@ def test_files_of_all_kinds_are_mended_together_and_what_must_be_left_alone_is_l
     assert code == 1
     assert patch, said
     patched = re.findall(r"^diff --git a/(\S+)", (clone.path / patch[1]).read_text(), re.MULTILINE)
-    assert patched == ["gone.txt", "link.txt", "met.txt"]
+    assert patched == ["gone.txt", "link.txt", "link.txt", "met.txt"]  # git tells a link and a file in its place apart
     assert (clone.read("run.txt"), clone.git("show", ":run.txt")) == ("the\n", "the")
     assert clone.git("ls-files", "-s", "run.txt").startswith("100755")
     assert clone.read("clean.txt") + "draft\n" == clone.read("draft.txt") == LINES.replace("line 1", "the 1") + "draft\n"
@@ -370,7 +417,7 @@ def staged(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Staged:
 
 def mend(clone: Clone, content: str | None, path: str = "a.txt") -> Mended:
     mended = None if content is None else clone.git("hash-object", "-w", "--stdin", stdin=content.encode())
-    return Mended(path, "100644", clone.git("rev-parse", f":{path}"), mended)
+    return Mended(path, "100644", clone.git("rev-parse", f":{path}"), mended, "100644")
 
 
 def test_what_a_check_removed_is_never_removed_for_it(clone: Clone, staged: Staged) -> None:
