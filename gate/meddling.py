@@ -91,6 +91,11 @@ class Meddling:
         position = self._position.get(change)
         return position is not None and bool(self.present >> position & 1)
 
+    @property
+    def is_stacked(self) -> bool:
+        """Some depend on others, or have."""
+        return bool(self._dependent)
+
     def needed(self, change: ChangeId) -> int:
         """The waiting ones that it depends on, and those that these depend on."""
         return self._needed[self._position[change]] & self.present

@@ -5,9 +5,10 @@ landed side by side. Only what to test is theirs; the rule by which trunk moves 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from gate.meddling import Meddling, positions, taking_part
-from gate.model import Change, ChangeId, Verdict
+from gate.model import Assumption, Change, ChangeId, Verdict
 from gate.simulate.batches import bisecting, dynamic_in_four, fours, stopping_at_four
 from gate.simulate.oracles import BatchOracle, FreeOracle, Oracle
 from gate.simulate.paths import speculating_on_all, uber_2019, uber_2025
@@ -48,6 +49,7 @@ class Optimistic:
     def __init__(self, window: int | None = WINDOW_START) -> None:
         self._meddling = Meddling()
         self._failing: set[ChangeId] = set()
+        self._tests: dict[ChangeId, _Test] = {}  # as they were proposed last
         self.window = window
 
     def __call__(self, view: View) -> Iterator[Proposal]:
@@ -61,42 +63,61 @@ class Optimistic:
             for other in positions(assumed):
                 queue |= shared[other]
             shared[position] = queue
-            if self._meddling.needed(change.id) & leaving or self._meddling.with_needed(assumed) & leaving:
-                leaving |= 1 << position
-                continue
-            proposal = self._propose(change, self._meddling.with_needed(assumed))
+            if self._meddling.is_stacked:
+                if self._meddling.needed(change.id) & leaving or self._meddling.with_needed(assumed) & leaving:
+                    leaving |= 1 << position
+                    continue
+                assumed = self._meddling.with_needed(assumed)
+            test = self._test(change, assumed)
             is_outside = self.window is not None and queue.bit_count() >= self.window
-            if is_outside and not self._is_running(view, proposal):
+            if is_outside and not self._is_running(view, test):
                 continue
-            if self._is_failing(view, proposal):
+            if self._is_failing(view, test):
                 leaving |= 1 << position
                 self._failing.add(change.id)
             else:
                 self._failing.discard(change.id)
-            yield proposal
+            yield test.proposal
 
     def _resize(self, view: View, gone: Sequence[Change]) -> None:
         for change in gone:
+            self._tests.pop(change.id, None)
             verdict = view.snapshot.decided.get(change.id)
             has_failed = change.id in self._failing if verdict is None else verdict is not Verdict.LANDED
             self._failing.discard(change.id)
             if self.window is not None:
                 self.window = max(WINDOW_FLOOR, self.window // 2) if has_failed else self.window + 1
 
-    def _propose(self, change: Change, assumed: int) -> Proposal:
+    def _test(self, change: Change, assumed: int) -> "_Test":
         ahead = self._meddling.ahead(change.id)
+        entries = self._meddling.entries(assumed)
         behind = self._meddling.change(ahead.bit_length() - 1).id if ahead else None
-        return Proposal(change, self._meddling.entries(assumed), settles=not ahead, behind=behind)
+        before = self._tests.get(change.id)
+        if before is not None:
+            was = before.proposal
+            if was.change is change and (was.ahead, was.settles, was.behind) == (entries, not ahead, behind):
+                return before
+        proposal = Proposal(change, entries, settles=not ahead, behind=behind)
+        test = self._tests[change.id] = _Test(proposal, proposal.assumption)
+        return test
 
-    def _is_running(self, view: View, proposal: Proposal) -> bool:
+    def _is_running(self, view: View, test: "_Test") -> bool:
         """Who is tested already when the window shrinks goes on."""
-        return any(need.key in view.running for need in view.trial(proposal.change, proposal.assumption) or ())
+        return any(need.key in view.running for need in view.trial(test.proposal.change, test.assumption) or ())
 
-    def _is_failing(self, view: View, proposal: Proposal) -> bool:
-        needs = view.trial(proposal.change, proposal.assumption)
+    def _is_failing(self, view: View, test: "_Test") -> bool:
+        change = test.proposal.change
+        needs = view.trial(change, test.assumption)
         if needs is None:
-            return view.assess(view.candidate(proposal), proposal.change.evidence_from).leaves
-        return view.assess_needs(needs, proposal.change.evidence_from).standing is Standing.RED
+            return view.assess(view.candidate(test.proposal), change.evidence_from).leaves
+        return view.assess_needs(needs, change.evidence_from).standing is Standing.RED
+
+
+class _Test(NamedTuple):
+    """A proposal, with its assumption, which takes longer to put together than all else that is asked of it."""
+
+    proposal: Proposal
+    assumption: Assumption
 
 
 BASELINES: dict[str, Callable[[Truth], Policy]] = {
