@@ -24,6 +24,7 @@ Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with 
 # What a repository or an account may say of how blobs become files. A warm folder's own Git directory is told the same, and
 # a folder is begun anew when it is other: git does not write a file again because of it.
 _CONVERTS = r"^(filter\..*|core\.(autocrlf|eol|attributesfile))$"
+_INCLUDES = re.compile(rb"\[\s*include", re.IGNORECASE)
 _CONVERSION = "conversion"  # in the Git directory: digests of the files that say so, and of what they say
 
 _TICK_NS = 10_000_000  # of the clock that files get their times from, at the slowest that Linux is built with
@@ -102,7 +103,7 @@ class WarmFolder:
             self.folder.chmod(stat.S_IRWXU)
             known, _, values = (self.git_dir / _CONVERSION).read_bytes().partition(b"\n")
             sources = self._sources()
-            if known == sources:
+            if known == sources != b"":
                 return True
             if values != _digest_of(*self._conversion()):
                 return False
@@ -112,9 +113,11 @@ class WarmFolder:
         return True
 
     def _sources(self) -> bytes:
-        """Digest of the files that may say how blobs become files, attributes of the commit apart."""
+        """Digest of the files that may say how blobs become files, attributes of the commit apart. Nothing where they
+        include others: then only git can say whether they say the same."""
         own = (self._repository.git_dir / "config", self._repository.git_dir / "info/attributes")
-        return digest(*map(_content, (*own, *_account_files()))).encode()
+        contents = [*map(_content, (*own, *_account_files()))]
+        return b"" if any(map(_INCLUDES.search, contents)) else digest(*contents).encode()
 
     def _conversion(self) -> tuple[bytes, bytes]:
         """What they say: settings, and the attributes that the repository has outside of its commits."""
@@ -165,7 +168,8 @@ def _account_files() -> tuple[Path, ...]:
     """Where git looks for the account's and the machine's settings, and for the account's attributes."""
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config", "git")
-    return Path("/etc/gitconfig"), home / ".gitconfig", settings / "config", settings / "attributes"
+    named = [os.environ[name] for name in ("GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL") if os.environ.get(name)]
+    return *map(Path, named), Path("/etc/gitconfig"), home / ".gitconfig", settings / "config", settings / "attributes"
 
 
 def _digest_of(settings: bytes, attributes: bytes) -> bytes:

@@ -545,6 +545,29 @@ def test_files_are_made_as_the_account_says_now(bench: Bench, tmp_path: Path, mo
     assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
 
 
+def test_files_are_made_as_an_included_file_says_now(bench: Bench, tmp_path: Path) -> None:
+    commit, included = bench.repository.head(), tmp_path / "more"
+    bench.repository.git("config", "include.path", str(included))
+    assert bench.look(commit)[1] == FIRST
+    included.write_text("[core]\n\tautocrlf = true\n")
+    assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
+    included.write_text("[core]\n\tautocrlf = false\n")
+    assert bench.look(commit)[1] == FIRST
+    folder = (bench.home / "tree").stat().st_ino
+    assert bench.look(commit)[1] == FIRST
+    assert (bench.home / "tree").stat().st_ino == folder, "as long as that says the same, nothing is made anew"
+
+
+def test_files_are_made_as_the_file_says_that_the_environment_names(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global"))
+    commit = bench.repository.head()
+    assert bench.look(commit)[1] == FIRST
+    (tmp_path / "global").write_text("[core]\n\tautocrlf = true\n")
+    assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
+
+
 def test_a_commit_that_was_refused_leaves_nothing_that_a_check_that_mends_would_miss(bench: Bench) -> None:
     repository = bench.repository
     bench.look(repository.head())
