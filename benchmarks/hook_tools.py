@@ -501,7 +501,9 @@ def make_gate(folder: Path) -> Path:
     # A local folder is built and installed anew each time, what it depends on is not.
     if not (folder / "bin/pip").exists():
         _run([sys.executable, "-m", "venv", str(folder)])
-        _run([str(folder / "bin/pip"), "install", "-q", "--upgrade", "pip>=26"])  # older ones write slower programs
+    _run(
+        [str(folder / "bin/pip"), "install", "-q", "--disable-pip-version-check", "pip>=26"]
+    )  # older ones write slower programs
     _run([str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", str(source)])
     return folder / "bin"
 

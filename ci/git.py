@@ -37,6 +37,20 @@ def git_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return env | dict(extra or {})
 
 
+# As ``git rev-parse --local-env-vars`` names them. Not settings: these somebody may have given so, by "git -c" or in CI.
+_OF_A_REPOSITORY = (
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_DIR", "GIT_GRAFT_FILE"),
+    *("GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
+)
+
+
+def traveller_environment() -> dict[str, str]:
+    """Added for a git that goes to a server: what ssh, proxies and keepers of passwords need cannot be listed."""
+    ours = git_environment()
+    return {name: value for name, value in os.environ.items() if name not in _OF_A_REPOSITORY and name not in ours}
+
+
 @dataclass(frozen=True, slots=True)
 class GitEnd:
     """What one git command came to."""

@@ -1,58 +1,64 @@
 """Contents that a partial clone has left on its server: fetched, all at once, when files are to be made of them."""
 
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from ci.entries import SUBMODULE
 from ci.errors import Unavailable
-from ci.git import Git, GitFailed
+from ci.git import Git, GitFailed, traveller_environment
 
-_PROMISORS = r"^(extensions\.partialclone|remote\..*\.promisor)$"
+_REMOTES = r"^remote\..*\.promisor$"
 
-# What a person may have set for the way to the server. No other git of ours goes there.
-_ON_THE_WAY = re.compile(r"(?i)(https?|all|no)_proxy|GIT_(SSH(_COMMAND|_VARIANT)?|ASKPASS|SSL_\w+)|SSH_ASKPASS(_REQUIRE)?")
+# As git itself does where it finds that it needs something; and a server that says nothing is given up, where git can tell.
+_FETCH = (
+    *("-c", "fetch.negotiationAlgorithm=noop", "-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60"),
+    *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--recurse-submodules=no"),
+    *("--filter=blob:none", "--stdin", "--end-of-options"),
+)
 
 
-def fetch_missing(repository: Git, borrower: Git, entries: Iterable[bytes]) -> None:
-    """Fetch what is missing of these entries (modes and ids, as in ci.entries), if anything is.
+def fetch_missing(repository: Git, borrower: Git, entries: Callable[[], Iterable[bytes]]) -> bool:
+    """Fetch what is missing of these entries (modes and ids, as in ci.entries). False: nothing is, or the clone is whole.
 
     borrower: a Git directory with the repository's objects and without its remotes, so that it can say what is missing.
-    Raises Unavailable when the server does not give it.
+    Raises Unavailable when no server gives it.
     """
-    remote = _promisor(repository)
-    if remote is None:
-        return
-    asked = b"".join(b"%b\n" % entry.partition(b" ")[2] for entry in entries if not entry.startswith(SUBMODULE))
-    answers = borrower.run("cat-file", "--batch-check=%(objectname)", stdin=asked).out.splitlines()
-    missing = [answer.removesuffix(b" missing") for answer in answers if answer.endswith(b" missing")]
-    if not missing:
-        return
-    env = {name: value for name, value in os.environ.items() if _ON_THE_WAY.fullmatch(name)}
-    try:
-        # As git itself does where it finds that it needs them.
-        repository.run(
-            *("-c", "fetch.negotiationAlgorithm=noop", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head"),
-            *("--no-auto-maintenance", "--recurse-submodules=no", "--filter=blob:none", "--stdin"),
-            *("--end-of-options", remote),
-            stdin=b"\n".join((*missing, b"")),
-            env=env,
-        )
-    except GitFailed as failed:
+    remotes = list(_promisors(repository))
+    if not remotes:
+        return False
+    asked = [entry.partition(b" ")[2] for entry in entries() if not entry.startswith(SUBMODULE)]
+    missing = first = _missing(borrower, asked)
+    failures = []
+    for remote in remotes if missing else ():
+        try:
+            repository.run(*_FETCH, remote, stdin=b"\n".join((*missing, b"")), env=traveller_environment())
+        except GitFailed as failed:
+            failures.append(f"{remote}: {failed.cause}")
+        if not (missing := _missing(borrower, missing)):
+            break
+    if missing:
         raise Unavailable(
-            f"this is a partial clone, and {len(missing)} of the files to check have yet to be fetched from {remote}, which "
-            f"failed: {failed.cause}; try again with a connection to it"
-        ) from failed
+            f"this is a partial clone, and {len(missing)} of the files to check have yet to be fetched, which failed from "
+            f"{'; from '.join(failures) or ', '.join(remotes)}; try again with a connection to it"
+        )
+    return bool(first)
 
 
-def _promisor(repository: Git) -> str | None:
-    """The remote that has what is missing here; None: this is no partial clone."""
-    told = repository.run("config", "-z", "--get-regexp", _PROMISORS, ok=(0, 1)).out
-    remotes: list[str] = []
+def _promisors(repository: Git) -> Iterator[str]:
+    """The remotes that may have what is missing here, in git's order; none: this is no partial clone."""
+    named = repository.run("config", "-z", "--get", "extensions.partialclone", ok=(0, 1)).out
+    last = os.fsdecode(named.removesuffix(b"\0"))
+    told = repository.run("config", "--type=bool", "-z", "--get-regexp", _REMOTES, ok=(0, 1)).out
     for setting in told.split(b"\0")[:-1]:
-        name, _, value = os.fsdecode(setting).partition("\n")
-        if name == "extensions.partialclone":
-            return value
-        if value in ("", "true"):
-            remotes.append(name.removeprefix("remote.").removesuffix(".promisor"))
-    return next(iter(remotes), None)
+        name, _, is_one = os.fsdecode(setting).partition("\n")
+        remote = name.removeprefix("remote.").removesuffix(".promisor")
+        if is_one != "false" and remote != last:
+            yield remote
+    if last:
+        yield last
+
+
+def _missing(borrower: Git, ids: Iterable[bytes]) -> list[bytes]:
+    asked = b"".join([id_ + b"\n" for id_ in ids])
+    answers = borrower.run("cat-file", "--batch-check=%(objectname)", stdin=asked).out.splitlines()
+    return [answer.removesuffix(b" missing") for answer in answers if answer.endswith(b" missing")]

@@ -24,7 +24,8 @@ Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with 
 # What a repository or an account may say of how blobs become files. A warm folder's own Git directory is told the same, and
 # a folder is begun anew when it is other: git does not write a file again because of it.
 _CONVERTS = r"^(filter\..*|core\.(autocrlf|eol|attributesfile))$"
-_INCLUDES = re.compile(rb"\[\s*include", re.IGNORECASE)
+_ELSEWHERE = re.compile(rb"\[\s*include|attributesfile", re.IGNORECASE)
+_TELL_WHERE = ("GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM")  # the settings of machine and account are
 _CONVERSION = "conversion"  # in the Git directory: digests of the files that say so, and of what they say
 
 _TICK_NS = 10_000_000  # of the clock that files get their times from, at the slowest that Linux is built with
@@ -78,14 +79,18 @@ class WarmFolder:
             raise
 
     def _with_contents(self, reset: Callable[[], None], entries: Callable[[], Mapping[bytes, bytes]]) -> None:
-        """Reset; where that fails, once more: from the beginning, with what a partial clone had yet to fetch. entries: as in
-        ci.entries. Raises TreeRefused and Unavailable."""
+        """Reset. Where that fails, once more if it can help: from the beginning, with what a partial clone had yet to fetch.
+        entries: as in ci.entries. Raises TreeRefused and Unavailable."""
+        was_begun = self._settled.exists()
         try:
             reset()
         except GitFailed as failed:
-            if isinstance(reason := refused(failed), TreeRefused):
+            reason = refused(failed)
+            if isinstance(reason, TreeRefused):
                 raise reason from failed
-            fetch_missing(self._repository, self._git, entries().values())
+            has_more = fetch_missing(self._repository, self._git, lambda: entries().values())
+            if not has_more and not was_begun:
+                raise reason from failed
         else:
             return
         try:
@@ -105,7 +110,7 @@ class WarmFolder:
             sources = self._sources()
             if known == sources != b"":
                 return True
-            if values != _digest_of(*self._conversion()):
+            if values != self._digest_of(*self._conversion()):
                 return False
             (self.git_dir / _CONVERSION).write_bytes(sources + b"\n" + values)
         except OSError:
@@ -113,16 +118,21 @@ class WarmFolder:
         return True
 
     def _sources(self) -> bytes:
-        """Digest of the files that may say how blobs become files, attributes of the commit apart. Nothing where they
-        include others: then only git can say whether they say the same."""
-        own = (self._repository.git_dir / "config", self._repository.git_dir / "info/attributes")
+        """Digest of what may say how blobs become files, attributes of the commit apart. Nothing where that leads to other
+        files: then only git can say whether they say the same."""
+        own = [self._repository.git_dir / name for name in ("config", "config.worktree", "info/attributes")]
         contents = [*map(_content, (*own, *_account_files()))]
-        return b"" if any(map(_INCLUDES.search, contents)) else digest(*contents).encode()
+        told = [f"{name}={os.environ.get(name)}".encode() for name in _TELL_WHERE]
+        return b"" if any(map(_ELSEWHERE.search, contents)) else digest(*contents, *told).encode()
 
     def _conversion(self) -> tuple[bytes, bytes]:
         """What they say: settings, and the attributes that the repository has outside of its commits."""
         settings = self._repository.run("config", "-z", "--get-regexp", _CONVERTS, ok=(0, 1)).out
         return settings, _content(self._repository.git_dir / "info/attributes")
+
+    def _digest_of(self, settings: bytes, attributes: bytes) -> bytes:
+        named = re.findall(rb"(?:^|\0)core\.attributesfile\n([^\0]*)", settings) or [os.fsencode(_account_files()[-1])]
+        return digest(settings, attributes, _content(Path(os.fsdecode(named[-1])).expanduser())).encode()
 
     def _begin_anew(self) -> None:
         """An empty folder and a new Git directory."""
@@ -142,7 +152,7 @@ class WarmFolder:
             self._repository.run(*words, os.fsdecode(value) if has_value else "true")
         (self.git_dir / "info").mkdir(exist_ok=True)
         (self.git_dir / "info" / "attributes").write_bytes(attributes)
-        (self.git_dir / _CONVERSION).write_bytes(sources + b"\n" + _digest_of(settings, attributes))
+        (self.git_dir / _CONVERSION).write_bytes(sources + b"\n" + self._digest_of(settings, attributes))
 
     def _objects(self) -> Path:
         return (self._repository.git_dir / "objects").resolve()
@@ -168,12 +178,8 @@ def _account_files() -> tuple[Path, ...]:
     """Where git looks for the account's and the machine's settings, and for the account's attributes."""
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config", "git")
-    named = [os.environ[name] for name in ("GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL") if os.environ.get(name)]
+    named = [os.environ[name] for name in _TELL_WHERE[:2] if os.environ.get(name)]
     return *map(Path, named), Path("/etc/gitconfig"), home / ".gitconfig", settings / "config", settings / "attributes"
-
-
-def _digest_of(settings: bytes, attributes: bytes) -> bytes:
-    return digest(settings, attributes, _content(_account_files()[-1])).encode()
 
 
 def _content(path: Path) -> bytes:

@@ -10,7 +10,7 @@ repository lends its objects and knows nothing of all this.
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 from ci.digest import digest
 from ci.entries import TreeRefused, altered_files, files_of, index_of, listed, listing_of, of_listing, write_files
 from ci.errors import Unavailable
-from ci.git import Git
+from ci.git import Git, GitFailed
 from ci.model import RunRequest
 from ci.removal import remove_tree
 from ci.sandbox import Isolation
@@ -100,8 +100,11 @@ class Workspace:
         files = files_of(of_listing(records)) if is_asked else None
         if self._keeps_inputs:
             tree = WarmInputs(self._repository, self._pool / inputs_name(request.check.inputs), self._door)
-            tree.reset_to(records, scratch)
-            return Place(tree.folder, files, scratch, ceiling=tree.folder.parent, altered=tree.altered)
+            # A filter may look into the Git directory for more than its settings, as git-crypt does for its key: written
+            # below, the files are made with the repository's own.
+            with suppress(GitFailed):
+                tree.reset_to(records, scratch)
+                return Place(tree.folder, files, scratch, ceiling=tree.folder.parent, altered=tree.altered)
         folder = scratch / "tree"
         folder.mkdir()
         write_files(self._repository, of_listing(records), folder, scratch)

@@ -12,7 +12,7 @@ _NEVER = 2**31 - 1
 def between_plans() -> Iterator[Callable[[], None]]:
     """Yields what to call between two plans: it goes through everything where that is due, which happens at no other time.
 
-    What is young is collected as ever, in less than a millisecond. Versions of Python that collect bit by bit (3.14) do so.
+    What is young is collected as ever, in less than a millisecond. Pythons that collect bit by bit (3.14.0 to 3.14.4) do so.
     """
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, _NEVER)

@@ -93,7 +93,7 @@ class Meddling:
 
     @property
     def is_stacked(self) -> bool:
-        """Some depend on others, or have."""
+        """Some depend on others, or did when they were numbered."""
         return bool(self._dependent)
 
     def needed(self, change: ChangeId) -> int:

@@ -773,7 +773,7 @@ class _Draft:
             starts = [key for key in starts if self._can_start(key)]
         else:
             under_way = [key for key in wishes if key in running]
-            ranked = sorted([*under_way, *starts], key=self._worths().__getitem__, reverse=True)
+            ranked = sorted([*under_way, *starts], key=self._worth_of_keys().__getitem__, reverse=True)
             chosen = dict.fromkeys(islice((key for key in ranked if key in running or self._can_start(key)), room))
             starts = [key for key in chosen if key not in running]
             # The least worthy first.
@@ -787,7 +787,7 @@ class _Draft:
         if self.landing is not None:
             self.builds.clear()
 
-    def _worths(self) -> dict[InputKey, float]:
+    def _worth_of_keys(self) -> dict[InputKey, float]:
         """Of each key, what the most worthwhile of its runs is worth."""
         known = self.worths
         worths = {

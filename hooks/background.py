@@ -143,11 +143,12 @@ def _start(made: Made, *, is_asked: bool) -> None:
 
 
 def _environment() -> dict[str, str]:
-    # git's own settings stay, which somebody may have given in this way.
+    # git's own settings stay, which somebody may have given in this way, and what it takes to a server.
+    kept = ("GIT_CONFIG", "GIT_SSH", "GIT_SSL", "GIT_ASKPASS", "GIT_PROXY", "GIT_HTTP")
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in _OF_THE_COMMIT and (not name.startswith("GIT_") or name.startswith("GIT_CONFIG"))
+        if name not in _OF_THE_COMMIT and (not name.startswith("GIT_") or name.startswith(kept))
     }
 
 

@@ -130,6 +130,8 @@ def _merged(staged: Staged, fix: Mended, folder: Path) -> tuple[bytes, os.stat_r
     mended = wanted.read_bytes()
     if present in (base.read_bytes(), mended):
         return mended, found
+    if fix.staged == fix.mended:  # its mode alone
+        return present, found
     ours = folder / "work-tree"
     ours.write_bytes(present)
     # Exit code: 0 clean, else the number of places where both sides edited, or an error such as a binary file.

@@ -286,8 +286,8 @@ def mended(paths: Sequence[str]) -> str:
 def patch_left(paths: Sequence[str], patch: str, options: str, *, was_tried: bool) -> str:
     """options: of the gate check that applies it, beside --fix."""
     if was_tried:
-        cure = f"stage them, or git apply --cached {shlex.quote(patch)}"
-        return f"it would mend {_some(paths)}, where it meets lines that are not staged: {cure}"
+        why = "it meets lines that are not staged, or leaves no plain file"
+        return f"it would mend {_some(paths)}, where {why}: stage these lines, or git apply --cached {shlex.quote(patch)}"
     return f"it would mend {_some(paths)}: gate check --fix{options} does that, or git apply --index {shlex.quote(patch)}"
 
 

@@ -10,7 +10,8 @@ from gate.view import Known, Policy, Proposal, View
 
 class Remembering:
     """Another policy, whose proposals are the same objects as before where nothing else is known of them, so that the core
-    need not explore them anew. The plans are those of the policy by itself."""
+    need not explore them anew. The plans are those of the policy by itself, if its proposals are asked for to the end and
+    time alone does not alter what they are worth."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

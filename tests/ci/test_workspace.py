@@ -561,10 +561,36 @@ def test_files_are_made_as_an_included_file_says_now(bench: Bench, tmp_path: Pat
 def test_files_are_made_as_the_file_says_that_the_environment_names(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global"))
+    settings = tmp_path / "settings"
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
     commit = bench.repository.head()
     assert bench.look(commit)[1] == FIRST
-    (tmp_path / "global").write_text("[core]\n\tautocrlf = true\n")
+    settings.write_text("[core]\n\tautocrlf = true\n")
+    assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "")  # none at all
+    assert bench.look(commit)[1] == FIRST
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", str(settings))
+    monkeypatch.delenv("GIT_CONFIG_NOSYSTEM", raising=False)
+    assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    assert bench.look(commit)[1] == FIRST
+
+
+def test_files_are_made_as_the_attributes_say_that_a_setting_names(bench: Bench, tmp_path: Path) -> None:
+    commit, attributes = bench.repository.head(), tmp_path / "attributes"
+    bench.repository.git("config", "core.attributesFile", str(attributes))
+    assert bench.look(commit)[1] == FIRST
+    attributes.write_text("*.py text eol=crlf\n")
+    assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
+    attributes.unlink()
+    assert bench.look(commit)[1] == FIRST
+
+
+def test_files_are_made_as_the_settings_of_the_work_tree_say(bench: Bench) -> None:
+    commit = bench.repository.head()
+    bench.repository.git("config", "extensions.worktreeConfig", "true")
+    assert bench.look(commit)[1] == FIRST
+    bench.repository.git("config", "--worktree", "core.autocrlf", "true")
     assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
 
 

@@ -420,7 +420,11 @@ def test_the_oracle_needs_no_more_runs_than_changes_and_lands_no_later_than_thos
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize(
     "workload",
-    [W1.altered(hours=0.6, components=40, clash=0.1, workers=9), PRESETS["W8"].altered(hours=0.6, warmup=0.0)],
+    [
+        W1.altered(hours=0.6, components=40, clash=0.1, workers=9),
+        PRESETS["W8"].altered(hours=0.6, warmup=0.0),
+        PRESETS["W5"].altered(hours=4.0, warmup=0.0, suite_flake=0.3),
+    ],
     ids=lambda workload: workload.preset,
 )
 def test_what_a_policy_does_is_the_same_when_its_proposals_are_remembered(name: str, workload: Workload) -> None:

@@ -525,9 +525,55 @@ def test_files_that_a_partial_clone_cannot_fetch(partial_clone: Clone, clone: Cl
     partial_clone.stage({"x.txt": "A"})
     ended = partial_clone.check("--only", check)
     assert ended.returncode == 4
-    assert f"this is a partial clone, and {many} of the files to check have yet to be fetched from origin" in ended.stderr
+    assert f"this is a partial clone, and {many} of the files to check have yet to be fetched" in ended.stderr
+    assert "failed from origin: fatal: " in ended.stderr
     clone.path.with_name("elsewhere").rename(clone.path)
     assert partial_clone.outcomes("--only", check) == {check: "green"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"extensions.partialClone": None, "remote.origin.promisor": "yes"},
+        {"extensions.partialClone": "origin", "remote.origin.promisor": None},
+        {"remote.another.promisor": "true", "remote.another.url": "/nowhere"},
+        {"extensions.partialClone": "another", "remote.another.url": "/nowhere"},
+    ],
+    ids=["yes", "extension alone", "one more", "another as extension"],
+)
+def test_whatever_may_have_the_files_is_asked(partial_clone: Clone, settings: dict[str, str | None]) -> None:
+    for name, value in settings.items():
+        partial_clone.repository.run("config", "--unset-all", name)
+        if value is not None:
+            partial_clone.repository.git("config", name, value)
+    partial_clone.stage({"x.txt": "A"})
+    assert partial_clone.outcomes("--only", "whole") == {"whole": "green"}
+
+
+def test_the_way_to_the_server_may_be_given_in_the_environment(partial_clone: Clone, clone: Clone) -> None:
+    partial_clone.repository.git("config", "remote.origin.url", "far:away")
+    settings = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{clone.path}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "far:away",
+    }
+    partial_clone.stage({"x.txt": "A"})
+    assert partial_clone.outcomes("--only", "declared", env=settings) == {"declared": "green"}
+
+
+def test_a_filter_that_needs_the_repositorys_own_git_directory(clone: Clone) -> None:
+    """As git-crypt, whose key lies there."""
+    (clone.path / ".git/key").write_text("known\n")
+    clone.repository.git("config", "filter.crypt.smudge", 'cat "$(git rev-parse --git-dir)/key" -')
+    clone.repository.git("config", "filter.crypt.clean", "tail -n +2")
+    clone.repository.git("config", "filter.crypt.required", "true")
+    clone.rule(
+        '[[check]]\nname = "known"\ncommand = "grep -q known a.txt"\nstage = "pre-commit"\n'
+        'inputs = ["*.txt", ".gitattributes"]\n'
+    )
+    for content in "AB":
+        clone.stage({".gitattributes": "*.txt filter=crypt\n", "a.txt": f"known\n{content}\n"})
+        assert clone.outcomes() == {"known": "green"}
 
 
 def test_submodules_are_not_expected_from_a_runner(clone: Clone) -> None:

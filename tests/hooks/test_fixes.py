@@ -109,18 +109,33 @@ def test_lines_that_are_not_staged_stay_so_beside_the_fix(clone: Clone) -> None:
     assert clone.status() == " M a.txt\n"
 
 
-@pytest.mark.parametrize(("before", "command", "after"), [(0o644, "chmod +x", 0o755), (0o755, "chmod -x", 0o644)])
+@pytest.mark.parametrize(
+    ("before", "command", "after"),
+    [(0o644, "chmod +x", 0o755), (0o600, "chmod +x", 0o700), (0o755, "chmod -x", 0o644), (0o750, "chmod -x", 0o640)],
+)
 def test_a_check_that_mends_the_mode_alone(clone: Clone, before: int, command: str, after: int) -> None:
     clone.repository.commit("Modes", {"gate.toml": textwrap.dedent(RULES).replace("sed -i s/teh/the/", command)})
-    clone.write("new.txt", "run me\n")
-    (clone.path / "new.txt").chmod(before)
-    clone.git("add", "new.txt")
-    clone.write("new.txt", "run me\nand a draft\n")
+    for name, content in (("new.txt", b"run me\n"), ("binary.txt", b"\0\1")):
+        (clone.path / name).write_bytes(content)
+        (clone.path / name).chmod(before)
+        clone.git("add", name)
+        (clone.path / name).write_bytes(content + b"and a draft\n")
     code, said = clone.commit()
-    assert (code, "mended and staged: new.txt" in said) == (0, True), said
-    assert clone.git("ls-tree", "HEAD", "new.txt").startswith(f"100{after:o} ")
+    assert (code, "mended and staged: binary.txt, new.txt" in said) == (0, True), said
+    assert clone.git("ls-tree", "HEAD", "new.txt").startswith(f"100{0o755 if after & 0o100 else 0o644:o} ")
     assert (clone.path / "new.txt").stat().st_mode & 0o777 == after
-    assert clone.status() == " M new.txt\n"
+    assert clone.status() == " M binary.txt\n M new.txt\n"
+    assert clone.read("new.txt") == "run me\nand a draft\n"
+
+
+def test_a_mode_that_is_not_staged_stays_beside_a_fix(clone: Clone) -> None:
+    clone.write("new.txt", "teh\n")
+    clone.git("add", "new.txt")
+    (clone.path / "new.txt").chmod(0o700)
+    assert clone.commit()[0] == 0
+    assert clone.read("new.txt") == "the\n"
+    assert (clone.path / "new.txt").stat().st_mode & 0o777 == 0o700
+    assert clone.git("ls-tree", "HEAD", "new.txt").startswith("100644 ")
 
 
 def test_a_check_that_makes_a_link_of_a_file_leaves_that_as_a_patch(clone: Clone) -> None:
