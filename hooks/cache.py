@@ -17,7 +17,7 @@ from ci.errors import UserError
 from ci.results import LocalResults
 from hooks import text
 from hooks.check import SAID
-from hooks.pool import Pool, prune_pools
+from hooks.pool import Pool, remove_orphans
 from hooks.records import forget_all
 from hooks.rules import RULES
 from hooks.staged import ask_git
@@ -29,6 +29,7 @@ _SHARE_DROPPED = 4  # of the results, one in so many goes at a time when all tog
 # a wish (hooks/desk.py). Beside that folder: files on their way to the work tree (hooks/fixes.py).
 _UNFINISHED = re.compile(r"(?:index|keys|keys\.seen|rules|background\.wanted)\.(\d+)(?:\.lock)?")
 _UNFINISHED_BESIDE = re.compile(r"\..*\.gate-(\d+)", re.DOTALL)
+_DAMAGED = "results.sqlite.corrupt*"  # a store that was moved aside
 _WRITING_S = 3600.0  # it takes milliseconds: after an hour the number may be that of somebody else
 
 
@@ -65,7 +66,8 @@ def run(words: list[str]) -> int:
             rules = (read_config("", "HEAD") or Config()).hooks
             age_s = _duration(given.age) if given.age else rules.cache_age_s
             tidy(home, results, time.time() - age_s, _size(given.size) if given.size else rules.cache_size_bytes)
-            prune_pools(time.time() - age_s)
+            pool.prune(time.time() - age_s)
+            remove_orphans()
         elif given.action == "clear":
             clear(home, results, pool)
     after = measure(home, pool)
@@ -97,7 +99,7 @@ def tidy(home: Path, results: LocalResults, before: float, max_bytes: int) -> No
     max_bytes: of the two together; a store with nothing in it takes some kilobytes all the same.
     """
     results.prune(before)
-    for note in _files(home / "known"):
+    for note in [*_files(home / "known"), *home.glob(_DAMAGED)]:
         if _time_of(note) < before:
             note.unlink(missing_ok=True)
     for path, is_old, is_alive in _unfinished(home):
@@ -121,7 +123,7 @@ def clear(home: Path, results: LocalResults, pool: Pool) -> None:
     results.compact()
     for log in _files(home / "logs"):
         log.unlink(missing_ok=True)
-    for note in [*_files(home / "greens"), *_files(home / "known"), home.parent / RULES]:
+    for note in [*_files(home / "greens"), *_files(home / "known"), home.parent / RULES, *home.glob(_DAMAGED)]:
         note.unlink(missing_ok=True)
     for path, is_old, is_alive in _unfinished(home):
         if is_old or not is_alive:

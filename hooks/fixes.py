@@ -8,15 +8,16 @@ an unstaged edit, and nothing gone.
 
 import errno
 import os
+import signal
 import stat
 import subprocess
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from ci.errors import Unavailable
-from hooks.staged import Staged
+from hooks.staged import Staged, restaged
 
 _REGULAR = ("100644", "100755")
 
@@ -47,24 +48,35 @@ class Applied(NamedTuple):
 
 
 def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
-    """Apply what can be applied. Raises Unavailable when git or the disk fails; then the index is as it was."""
+    """Apply what can be applied: all of it, or where somebody interrupts before the first, nothing. Raises Unavailable when
+    git or the disk fails; then the index is as it was."""
     from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
 
     applied, refused = [], []
-    with TemporaryDirectory(prefix="gate-") as folder:
+    with TemporaryDirectory(prefix="gate-") as folder, _undisturbed():
         given = [*fixes]
         _check_out(staged, [fix for fix in given if _is_mendable(fix)], Path(folder))
+        altered = {*restaged(staged)}  # a fix of what is not staged any more would stage it again
         for fix in given:
-            merged = _merged(staged, fix, Path(folder))
+            merged = None if fix.path in altered else _merged(staged, fix, Path(folder))
             if merged is None or not _replace(staged, Path(staged.top, fix.path), *merged, _mode_for(fix, merged[1])):
                 refused.append(fix)
             else:
                 applied.append(fix)
-    if applied:
         lines = b"".join([fix.entry for fix in applied])
-        for index in _indexes(staged):
+        for index in _indexes(staged) if applied else ():
             _git(staged, "update-index", "-z", "--index-info", stdin=lines, env=index)
     return Applied(tuple(fix.path for fix in applied), patch_of(staged, refused))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and its like wait for the end of this, and do not reach the git processes in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def patch_of(staged: Staged, fixes: Iterable[Mended]) -> bytes:

@@ -28,7 +28,7 @@ from hooks.known import TABLE, tree_of
 from hooks.records import Note, keep_note
 from hooks.rules import CONFIG_NAME, Rules, kept_rules
 from hooks.session import Job, Report, Session, tree_paths
-from hooks.staged import EMPTY_BLOBS, Staged, look
+from hooks.staged import EMPTY_BLOBS, Staged, look, restaged
 
 if TYPE_CHECKING:
     from gate.config import Config
@@ -86,7 +86,13 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     started_at = time.monotonic()
     leave_hook_environment()
     with ended_by_signals():
-        round_ = _Round(staged, wish)
+        try:
+            round_ = _Round(staged, wish)
+        except NoConfig as nothing:
+            if INSTALLED not in os.environ:
+                raise
+            text.warn(f"gate: {nothing}; nothing was checked")
+            return EXIT_GREEN
         printer: text.Printer
         printer = text.JsonPrinter(wish.stage, round_.scope.tree) if wish.json else text.LinePrinter(round_.checks)
         reports = round_.mend(printer)
@@ -107,7 +113,17 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     if code == EXIT_GREEN and (INSTALLED in os.environ or RUNNER in os.environ):
         _note(Path(staged.common_dir), round_.scope.tree, reports)
     _remember(staged, wish, round_, code, reports)
-    return code
+    return _as_of_now(staged, code)
+
+
+def _as_of_now(staged: Staged, code: int) -> int:
+    """A commit has what is staged when its hooks are over, which must be what was checked."""
+    altered = restaged(staged)
+    if not altered:
+        return code
+    is_commit = INSTALLED in os.environ or RUNNER in os.environ
+    text.warn(text.restaged(altered, is_commit=is_commit))
+    return code or EXIT_RED if is_commit else code
 
 
 def wished(words: list[str]) -> Wish:
@@ -165,6 +181,10 @@ def exit_code(reports: Iterable[Report]) -> int:
     if outcomes & {Outcome.RED, Outcome.TIMED_OUT}:
         return EXIT_RED
     return EXIT_UNAVAILABLE if outcomes else EXIT_GREEN
+
+
+class NoConfig(UserError):  # noqa: N818 - as ci.errors names its own
+    """What is staged has no gate.toml."""
 
 
 # --- one look at what is staged ------------------------------------------------------------------------------------------
@@ -376,7 +396,7 @@ def _rules(git: PlainGit, staged: Staged, tree: Sha) -> Rules:
     def content() -> bytes:
         found = read_file(git, tree, CONFIG_NAME)
         if found is None:
-            raise UserError(text.no_config())
+            raise NoConfig(text.no_config())
         return found
 
     def read(found: bytes) -> "Config":

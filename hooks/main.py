@@ -127,6 +127,8 @@ def _say(words: str) -> int:
 
 def _guarded(command: "Callable[[], int]") -> int:
     """The one boundary: every exception ends here, as a sentence on stderr and an exit code."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files need not be UTF-8
     try:
@@ -142,6 +144,15 @@ def _guarded(command: "Callable[[], int]") -> int:
     except Exception as failure:
         return _explain(failure)
     return code
+
+
+def _open_streams() -> None:
+    """Those that we were started without: else the first file that is opened would be taken for one, also by checks."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this
+            os.set_inheritable(handle, True)
+            setattr(sys, name, os.fdopen(handle, "w" if number else "r", closefd=False))
 
 
 def _explain(failure: Exception) -> int:

@@ -55,6 +55,7 @@ class Pool:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if not (self.folder / _OWNER).exists():
             (self.folder / _OWNER).write_bytes(self._owner)
+            remove_orphans()  # so that there are never more pools than there were repositories at one time
         self.end_leftovers()
         homes = [self.folder / str(number) for number in range(_SLOTS)]
         for home in sorted(homes, key=lambda home: not (home / "pool" / warm / "settled").exists()):
@@ -75,6 +76,20 @@ class Pool:
                     if is_held:
                         _end_leftovers(home)
 
+    def prune(self, unused_since: float) -> None:
+        """Remove the work trees that nobody used since then."""
+        for home in _folders(self.folder):
+            with _lock(home) as is_held:
+                if not is_held:
+                    continue
+                if _lock_file(home).stat().st_mtime < unused_since:
+                    _end_leftovers(home)
+                    remove_tree(home)
+                for tree in _folders(home / "pool"):
+                    if _settled_at(tree) < unused_since:  # of inputs, say, that no check has any more
+                        _end_leftovers(home)
+                        remove_tree(tree)
+
     def clear(self) -> None:
         """Remove the work trees that nobody is using."""
         for home in _folders(self.folder):
@@ -84,29 +99,17 @@ class Pool:
                     remove_tree(home)
 
 
-def prune_pools(unused_since: float) -> int:
-    """Remove pools whose repository is gone, and work trees that nobody used since then. How many folders went."""
-    removed = 0
+def remove_orphans() -> None:
+    """Remove the pools of repositories that are gone."""
     for pool in _folders(pools_folder()):
-        owner = pool / _OWNER
         try:
-            is_orphan = not Path(os.fsdecode(owner.read_bytes())).is_dir()
+            owner = Path(os.fsdecode((pool / _OWNER).read_bytes()))
         except OSError:
             continue  # not ours to judge
-        for home in _folders(pool):
-            with _lock(home) as is_held:
-                if is_held and (is_orphan or _lock_file(home).stat().st_mtime < unused_since):
-                    _end_leftovers(home)
-                    remove_tree(home)
-                    removed += 1
-                for tree in _folders(home / "pool") if is_held else ():
-                    if _settled_at(tree) < unused_since:  # of inputs, say, that no check has any more
-                        _end_leftovers(home)
-                        remove_tree(tree)
-                        removed += 1
-        if is_orphan and not _folders(pool):
-            remove_tree(pool)
-    return removed
+        if not owner.is_dir():
+            Pool(owner).clear()
+            if not _folders(pool):
+                remove_tree(pool)
 
 
 def _folders(folder: Path) -> list[Path]:

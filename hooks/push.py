@@ -55,7 +55,10 @@ def run(words: list[str]) -> int:
     warned = [] if refused else _warnings(refs, remote, trunk, config.push)
     for line in refused or warned:
         text.warn(line)
-    commits = [] if refused else _commits(refs)
+    commits, strange = ([], []) if refused else _commits(refs)
+    for line in strange:
+        text.warn(line)
+    warned += strange
     reminder = _reminder(commits) if commits else ""
     if reminder:
         text.warn(reminder)
@@ -110,23 +113,24 @@ def _warnings(refs: Iterable[Ref], remote: str, trunk: str, rules: Push) -> list
     return lines
 
 
-def _commits(refs: Iterable[Ref]) -> list[tuple[str, Sha]]:
-    """Names and ids of the commits that refs are pushed to and that have a gate.toml. Tags are no matter of the gate's.
+def _commits(refs: Iterable[Ref]) -> tuple[list[tuple[str, Sha]], list[str]]:
+    """Names and ids of the commits that refs are pushed to and that have a gate.toml, and warnings of what is no commit.
+    Tags are no matter of the gate's.
 
     Commits below them are not asked for: the gate judges a change by the tree that would land.
     """
     name = ("rev-parse", "--quiet", "--verify", "--end-of-options")
-    commits = []
+    commits, strange = [], []
     for ref in refs:
         if ref.head is None or not ref.remote.startswith((_BRANCHES, _SUBMISSIONS)):
             continue
         shown = (ref.local or ref.head).removeprefix(_BRANCHES)
         (is_none, commit), (is_free, _) = ask_git((*name, f"{ref.head}^{{commit}}"), (*name, f"{ref.head}:{CONFIG_NAME}"))
         if is_none:
-            text.warn(text.push_not_a_commit(shown))
+            strange.append(text.push_not_a_commit(shown))
         elif not is_free:
             commits.append((shown, Sha(os.fsdecode(commit).strip())))
-    return commits
+    return commits, strange
 
 
 def _reminder(commits: Iterable[tuple[str, Sha]]) -> str:

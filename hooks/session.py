@@ -140,10 +140,11 @@ class Session:
         return bool(self._threads)
 
     def tidy(self, max_age_s: float, max_bytes: int) -> None:
-        """Keep what the results and logs take within bounds; the newest stay."""
+        """Keep what results, logs and work trees take within bounds; the newest stay."""
         from hooks.cache import tidy  # it knows gate.toml, which is long to load
 
         tidy(self.home, self.results, time.time() - max_age_s, max_bytes)
+        Pool(self.home.parent).prune(time.time() - max_age_s)
 
     def cancel(self) -> None:
         """End what runs, from any thread; ``reports`` then raises KeyboardInterrupt."""

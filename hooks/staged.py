@@ -114,11 +114,32 @@ def look() -> Staged | None:
         if lost or failed:
             return None
         lines = os.fsdecode(places).removesuffix("\n").split("\n")
+        if not all(lines[at].startswith("/") for at in (0, 1, 2, 4)):
+            return None  # a newline in one of them, and git cannot be asked for an end of another kind
         ids = lines[5:] if len(lines) == 8 else [_object_id(name) for name in ("HEAD", "HEAD^{tree}", ":gate.toml")]
         head, head_tree, config = ids
         return Staged(lines[:5], head, head_tree, config, raw)
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         return None
+
+
+def restaged(staged: Staged) -> list[str]:
+    """Paths of which something else is staged now: their owner may go on with git add while checks run. Raises
+    Unavailable and OSError."""
+    ((failed, raw),) = ask_git(DIFF)
+    if failed:
+        from ci.errors import Unavailable
+
+        raise Unavailable(f"git diff --cached failed with exit code {failed}: what is staged now cannot be told")
+    if raw == staged.raw:
+        return []
+    then, now = ({path: entry for entry, path in _pairs(each)} for each in (staged.raw, raw))
+    return sorted(os.fsdecode(path) for path in then.keys() | now.keys() if then.get(path) != now.get(path))
+
+
+def _pairs(raw: bytes) -> "list[tuple[bytes, bytes]]":
+    fields = raw.split(b"\0")
+    return list(zip(fields[0::2], fields[1::2], strict=False))
 
 
 def _object_id(name: str) -> str | None:

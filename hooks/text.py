@@ -231,7 +231,16 @@ _TAIL_BYTES = 8192
 _FAILED_SHOWN = 20
 
 
+def restaged(paths: Sequence[str], *, is_commit: bool) -> str:
+    told = f"gate: something else is staged than when the checks began ({_some(paths)})"
+    return f"{told}: what they looked at is not what would be committed; commit again" if is_commit else told
+
+
 def no_work_tree(folder: str) -> str:
+    if "\n" in folder:
+        return (
+            f"{shown(folder)} has a newline in its path, from which git's answers cannot be told apart: rename that folder"
+        )
     return f"{shown(folder)} is not in the work tree of a git repository, or git is missing: go to one, or git init"
 
 
@@ -286,7 +295,7 @@ def mended(paths: Sequence[str]) -> str:
 def patch_left(paths: Sequence[str], patch: str, options: str, *, was_tried: bool) -> str:
     """options: of the gate check that applies it, beside --fix."""
     if was_tried:
-        why = "it meets lines that are not staged, or leaves no plain file"
+        why = "it meets lines that are not staged, or that were staged since, or leaves no plain file"
         return f"it would mend {_some(paths)}, where {why}: stage these lines, or git apply --cached {shlex.quote(patch)}"
     return f"it would mend {_some(paths)}: gate check --fix{options} does that, or git apply --index {shlex.quote(patch)}"
 

@@ -292,6 +292,24 @@ def test_a_store_that_is_damaged_is_said_to_be(clone: Clone) -> None:
     shown = clone.gate("cache")
     assert shown.returncode == 0
     assert "results.sqlite was corrupt" in shown.stderr
+    aside = clone.home / "results.sqlite.corrupt"
+    assert aside.exists()
+    clone.cache("clear")
+    assert not aside.exists()
+
+
+def test_work_trees_that_nobody_needs_any_more_go_by_themselves(clone: Clone) -> None:
+    """As after inputs were altered in gate.toml: each list of them has a tree of its own."""
+    pool = Pool(clone.repository.git_dir).folder
+    assert clone.check() == 1
+    stale = pool / "0/pool/stale"
+    stale.mkdir(parents=True)
+    (stale / "settled").touch()
+    year_ago = time.time() - 365 * 86_400
+    os.utime(stale / "settled", (year_ago, year_ago))
+    assert clone.check("echo other; false") == 1
+    assert not stale.exists()
+    assert (pool / "0/pool").exists()
 
 
 def test_outside_of_a_repository_there_is_no_cache(clone: Clone, tmp_path: Path) -> None:

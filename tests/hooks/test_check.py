@@ -576,6 +576,49 @@ def test_a_filter_that_needs_the_repositorys_own_git_directory(clone: Clone) -> 
         assert clone.outcomes() == {"known": "green"}
 
 
+def test_what_is_staged_while_checks_run_is_not_committed_unchecked(clone: Clone) -> None:
+    meanwhile = f"cd {clone.path}; test -e late.txt || {{ echo BAD > late.txt; git add late.txt; }}"
+    (clone.path / ".git/meanwhile").write_text(meanwhile)
+    clone.rule(
+        f'[[check]]\nname = "good"\ncommand = "sh -c \'! grep BAD $@ && sh {clone.path}/.git/meanwhile\' - {{files}}"\n'
+        'stage = "pre-commit"\ninputs = ["*.txt"]\n'
+    )
+    assert clone.repository.run("config", "core.hooksPath", "/dev/null").returncode == 0
+    clone.stage({"a.txt": "A\n"})
+    ended = clone.check(env={"GATE_HOOK": "pre-commit"})
+    assert ended.returncode == 1
+    assert "something else is staged than when the checks began (late.txt)" in ended.stderr
+    again = clone.check(env={"GATE_HOOK": "pre-commit"})
+    assert again.returncode == 1
+    assert "BAD" in again.stdout
+    clone.repository.git("rm", "-q", "--cached", "late.txt")
+    (clone.path / "late.txt").unlink()
+    clone.stage({"a.txt": "B\n"})
+    by_hand = clone.check()
+    assert (by_hand.returncode, "something else is staged" in by_hand.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(clone: Clone, closed: str) -> None:
+    clone.rule('[[check]]\nname = "c"\ncommand = "echo said; true"\nstage = "pre-commit"\n')
+    clone.stage({"a.txt": "A\n"})
+    for words in ("check", "check", "local", "cache"):
+        ended = subprocess.run(
+            ["/bin/sh", "-c", f'exec "{GATE}" {words} {closed}'], cwd=clone.path, env=git_env(), capture_output=True
+        )
+        assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False), ended.stderr
+
+
+def test_a_newline_in_the_path_is_told(tmp_path: Path) -> None:
+    repository = Repository.create(tmp_path / "a\nb")
+    clone = Clone(repository)
+    clone.rule('[[check]]\nname = "c"\ncommand = "true"\nstage = "pre-commit"\n')
+    clone.stage({"a.txt": "A\n"})
+    ended = clone.check()
+    assert ended.returncode == 2
+    assert "has a newline in its path" in ended.stderr
+
+
 def test_submodules_are_not_expected_from_a_runner(clone: Clone) -> None:
     """Either way: the first answer runs the check, the second finds the table of keys."""
     clone.rule('[[check]]\nname = "both"\ncommand = "test ! -e mark"\nstage = "pre-commit"\ninputs = ["mod", "mark"]\n')

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from fakes.repositories import Repository, git_env
+from hooks import fixes
 from hooks.fixes import Mended, apply_fixes, patch_of
 from hooks.staged import Staged, look
 
@@ -454,3 +456,55 @@ def test_what_is_mended_in_the_work_tree_already_is_staged(clone: Clone, staged:
     assert apply_fixes(staged, [mend(clone, "the\n")]) == (("a.txt",), b"")
     assert clone.git("show", ":a.txt") == "the"
     assert clone.status() == "M  a.txt\n"
+
+
+# --- meanwhile ----------------------------------------------------------------------------------------------------------
+
+
+def with_rule(clone: Clone, script: str) -> None:
+    """The check mends, and does this in the repository, as its owner may while a check runs."""
+    (clone.path / ".git/meanwhile").write_text(f"cd {clone.path}\n{script}\n")
+    command = f"sh -c 'sed -i s/teh/the/ -- \"$@\"; sh {clone.path}/.git/meanwhile' - {{files}}"
+    rules = textwrap.dedent(RULES).replace('"sed -i s/teh/the/ -- {files}"', json.dumps(command))
+    clone.repository.commit("Rules", {"gate.toml": rules})
+
+
+def test_what_is_taken_from_the_index_meanwhile_is_not_staged_again(clone: Clone) -> None:
+    with_rule(clone, "git restore --staged a.txt")
+    clone.write("a.txt", "teh\n" + LINES)
+    clone.write("b.txt", "teh\n" + LINES)
+    clone.git("add", "a.txt", "b.txt")
+    code, said = clone.commit()
+    assert code == 0, said
+    assert "mended and staged: b.txt" in said
+    assert clone.git("show", "--format=", "--name-only", "HEAD") == "b.txt"
+    assert clone.read("a.txt") == "teh\n" + LINES
+    assert clone.status() == " M a.txt\n"
+
+
+def test_what_is_staged_meanwhile_stays_staged(clone: Clone) -> None:
+    with_rule(clone, "grep -q mine a.txt || { echo mine >> a.txt; git add a.txt; }")
+    clone.write("a.txt", "teh\n" + LINES)
+    clone.git("add", "a.txt")
+    assert clone.commit()[0] == 1
+    assert clone.read("a.txt") == "teh\n" + LINES + "mine\n"
+    assert clone.git("show", ":a.txt") == "teh\n" + LINES + "mine"
+    assert clone.commit()[0] == 0
+    assert clone.committed("a.txt") == "the\n" + LINES + "mine\n"
+
+
+def test_an_interruption_while_files_are_mended_waits_for_all_of_them(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone.path)
+    staged = look()
+    assert staged is not None
+    given = [mend(clone, "mended\n", path) for path in ("a.txt", "b.txt")]
+    replace = fixes._replace
+
+    def interrupted(*words: Any) -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return replace(*words)
+
+    monkeypatch.setattr(fixes, "_replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply_fixes(staged, given)
+    assert (clone.read("a.txt"), clone.read("b.txt"), clone.status()) == ("mended\n", "mended\n", "M  a.txt\nM  b.txt\n")

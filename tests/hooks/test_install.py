@@ -274,6 +274,19 @@ def test_a_branch_without_a_gate_toml_is_not_checked(clone: Clone) -> None:
     assert b"todo  RED" in refused.stdout + refused.stderr
 
 
+@pytest.mark.parametrize("words", [("-N",), ()], ids=["with intent", "not at all"])
+def test_a_gate_toml_that_nobody_has_added_stops_no_commit(clone: Clone, words: tuple[str, ...]) -> None:
+    clone.install()
+    clone.repository.git("rm", "-q", "--cached", "gate.toml")
+    if words:
+        clone.repository.git("add", *words, "gate.toml")
+    clone.repository.write("src/a.py", "A = 1  # TODO\n")
+    clone.repository.git("add", "src/a.py")
+    done = clone.repository.run("commit", "-m", "Work")
+    assert done.returncode == 0, done.stderr
+    assert b"no gate.toml is staged or committed here" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("how", ["link", "call"])
 def test_a_merge_hook_that_is_the_pre_commit_hook_is_enough(clone: Clone, how: str) -> None:
     """A link would lead to ours then, and be taken for ours."""

@@ -16,7 +16,7 @@ from ci import processes
 from ci.errors import Unavailable
 from fakes.repositories import Repository, git_env
 from hooks import pool as pool_module
-from hooks.pool import Pool, pools_folder, prune_pools
+from hooks.pool import Pool, pools_folder, remove_orphans
 
 GATE = Path(sys.executable).with_name("gate")
 
@@ -125,10 +125,10 @@ def use(pool: Pool, at: float, count: int = 1) -> list[Path]:
 def test_work_trees_that_were_not_used_for_long_go(pool: Pool) -> None:
     old, new = use(pool, 1000, count=2)
     os.utime(new.with_suffix(".lock"), (3000, 3000))
-    assert prune_pools(unused_since=500) == 0
-    assert prune_pools(unused_since=2000) == 1
+    pool.prune(unused_since=500)
+    assert (old.exists(), new.exists()) == (True, True)
+    pool.prune(unused_since=2000)
     assert (old.exists(), new.exists()) == (False, True)
-    assert prune_pools(unused_since=2000) == 0
 
 
 def test_of_a_slot_in_use_the_trees_go_that_no_check_asks_for_any_more(pool: Pool) -> None:
@@ -138,7 +138,7 @@ def test_of_a_slot_in_use_the_trees_go_that_no_check_asks_for_any_more(pool: Poo
         if used_at is not None:
             (folder / "pool" / name / "settled").touch()
             os.utime(folder / "pool" / name / "settled", (used_at, used_at))
-    assert prune_pools(unused_since=2000) == 2
+    pool.prune(unused_since=2000)
     assert [path.name for path in (folder / "pool").iterdir()] == ["inputs"]
 
 
@@ -146,9 +146,20 @@ def test_a_work_tree_in_use_stays_and_its_use_is_remembered(pool: Pool) -> None:
     (folder,) = use(pool, 1000)
     with pool.slot() as again:
         assert again == folder
-        assert prune_pools(unused_since=float("inf")) == 0
-    assert prune_pools(unused_since=2000) == 0
+        pool.prune(unused_since=float("inf"))
+        assert folder.exists()
+    pool.prune(unused_since=2000)
     assert folder.exists()
+
+
+def test_pools_of_repositories_that_are_gone_go_when_there_is_a_new_one(
+    pool: Pool, repository: Repository, tmp_path: Path
+) -> None:
+    (folder,) = use(pool, 3000)
+    repository.path.rename(tmp_path / "moved")
+    with Pool(tmp_path / "moved" / ".git").slot() as another:
+        assert another.exists()
+    assert not folder.exists()
 
 
 def test_the_pool_of_a_repository_that_is_gone_goes(pool: Pool, repository: Repository, cache: Path, tmp_path: Path) -> None:
@@ -157,7 +168,7 @@ def test_the_pool_of_a_repository_that_is_gone_goes(pool: Pool, repository: Repo
     (cache / "not a pool/0").mkdir()
     (cache / "linked").symlink_to(tmp_path)
     repository.path.rename(tmp_path / "moved")
-    assert prune_pools(unused_since=0) == 1
+    remove_orphans()
     assert not folder.parent.exists()
     assert {path.name for path in cache.iterdir()} == {"not a pool", "linked"}
     assert (cache / "not a pool/0").exists()

@@ -528,3 +528,7 @@ def test_json_tells_all(pusher: Pusher) -> None:
     refused = json.loads(hook(pusher.repository, line % "main", options=["--json"]).stdout)
     assert (refused["green"], refused["commits"]) == (False, [])
     assert "main is the trunk of origin" in refused["refused"][0]
+    strange = hook(pusher.repository, f"refs/heads/topic {'1' * 40} refs/heads/topic {'0' * 40}\n", options=["--json"])
+    (warning,) = json.loads(strange.stdout)["warnings"]
+    assert "topic is no commit" in warning
+    assert warning in strange.stderr
