@@ -23,7 +23,7 @@ def fetch_missing(repository: Git, borrower: Git, entries: Callable[[], Iterable
     borrower: a Git directory with the repository's objects and without its remotes, so that it can say what is missing.
     Raises Unavailable when no server gives it.
     """
-    remotes = list(_promisors(repository))
+    remotes = list(dict.fromkeys(_promisors(repository)))
     if not remotes:
         return False
     asked = [entry.partition(b" ")[2] for entry in entries() if not entry.startswith(SUBMODULE)]

@@ -26,6 +26,7 @@ Door = Callable[[Path, Path | None], Git]  # opens git on a git directory, with 
 _CONVERTS = r"^(filter\..*|core\.(autocrlf|eol|attributesfile))$"
 _ELSEWHERE = re.compile(rb"\[\s*include|attributesfile", re.IGNORECASE)
 _TELL_WHERE = ("GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM")  # the settings of machine and account are
+_OF_THE_MACHINE = Path("/etc/gitattributes")
 _CONVERSION = "conversion"  # in the Git directory: digests of the files that say so, and of what they say
 
 _TICK_NS = 10_000_000  # of the clock that files get their times from, at the slowest that Linux is built with
@@ -88,7 +89,9 @@ class WarmFolder:
             reason = refused(failed)
             if isinstance(reason, TreeRefused):
                 raise reason from failed
-            has_more = fetch_missing(self._repository, self._git, lambda: entries().values())
+            has_more = False
+            with suppress(GitFailed):  # the Git directory is broken, and made anew below
+                has_more = fetch_missing(self._repository, self._git, lambda: entries().values())
             if not has_more and not was_begun:
                 raise reason from failed
         else:
@@ -121,7 +124,7 @@ class WarmFolder:
         """Digest of what may say how blobs become files, attributes of the commit apart. Nothing where that leads to other
         files: then only git can say whether they say the same."""
         own = [self._repository.git_dir / name for name in ("config", "config.worktree", "info/attributes")]
-        contents = [*map(_content, (*own, *_account_files()))]
+        contents = [*map(_content, (*own, *_account_files(), _OF_THE_MACHINE))]
         told = [f"{name}={os.environ.get(name)}".encode() for name in _TELL_WHERE]
         return b"" if any(map(_ELSEWHERE.search, contents)) else digest(*contents, *told).encode()
 
@@ -132,7 +135,8 @@ class WarmFolder:
 
     def _digest_of(self, settings: bytes, attributes: bytes) -> bytes:
         named = re.findall(rb"(?:^|\0)core\.attributesfile\n([^\0]*)", settings) or [os.fsencode(_account_files()[-1])]
-        return digest(settings, attributes, _content(Path(os.fsdecode(named[-1])).expanduser())).encode()
+        of_account = _content(Path(os.fsdecode(named[-1])).expanduser())
+        return digest(settings, attributes, of_account, _content(_OF_THE_MACHINE)).encode()
 
     def _begin_anew(self) -> None:
         """An empty folder and a new Git directory."""

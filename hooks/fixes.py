@@ -20,6 +20,7 @@ from ci.errors import Unavailable
 from hooks.staged import Staged, restaged
 
 _REGULAR = ("100644", "100755")
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Mended(NamedTuple):
@@ -53,13 +54,14 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
     from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
 
     applied, refused = [], []
-    with TemporaryDirectory(prefix="gate-") as folder, _undisturbed():
+    with TemporaryDirectory(prefix="gate-") as folder:
         given = [*fixes]
         _check_out(staged, [fix for fix in given if _is_mendable(fix)], Path(folder))
         altered = {*restaged(staged)}  # a fix of what is not staged any more would stage it again
-        for fix in given:
-            merged = None if fix.path in altered else _merged(staged, fix, Path(folder))
-            if merged is None or not _replace(staged, Path(staged.top, fix.path), *merged, _mode_for(fix, merged[1])):
+        merged = [None if fix.path in altered else _merged(staged, fix, Path(folder)) for fix in given]
+    with _undisturbed():
+        for fix, found in zip(given, merged, strict=True):
+            if found is None or not _replace(staged, Path(staged.top, fix.path), *found, _mode_for(fix, found[1])):
                 refused.append(fix)
             else:
                 applied.append(fix)
@@ -71,12 +73,18 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C and its like wait for the end of this, and do not reach the git processes in it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    """Ctrl-C and its like wait for the end of this, whichever thread they reach, and leave the git processes in it alone."""
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _ENDINGS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def patch_of(staged: Staged, fixes: Iterable[Mended]) -> bytes:

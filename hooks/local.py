@@ -113,15 +113,17 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     if code == EXIT_GREEN and (INSTALLED in os.environ or RUNNER in os.environ):
         _note(Path(staged.common_dir), round_.scope.tree, reports)
     _remember(staged, wish, round_, code, reports)
-    return _as_of_now(staged, code)
+    return _as_of_now(staged, code, wish)
 
 
-def _as_of_now(staged: Staged, code: int) -> int:
+def _as_of_now(staged: Staged, code: int, wish: Wish) -> int:
     """A commit has what is staged when its hooks are over, which must be what was checked."""
     altered = restaged(staged)
     if not altered:
         return code
-    is_commit = INSTALLED in os.environ or RUNNER in os.environ
+    is_push = "PRE_COMMIT_TO_REF" in os.environ  # of a runner, which may as well run all hooks on all files
+    is_runners = RUNNER in os.environ and wish.stage is Stage.PRE_COMMIT and not wish.all_files and not is_push
+    is_commit = INSTALLED in os.environ or is_runners
     text.warn(text.restaged(altered, is_commit=is_commit))
     return code or EXIT_RED if is_commit else code
 

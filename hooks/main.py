@@ -69,8 +69,7 @@ def main() -> int:
     """The program ``gate``."""
     words = sys.argv[1:]
     if not words:
-        sys.stderr.write(HELP)
-        return 2
+        return _guarded(_say_how)
     if words[0] in ("--version", "-V"):
         from ci import VERSION
 
@@ -118,6 +117,11 @@ def _load(target: str) -> "Callable[[list[str]], int]":
     __import__(module)  # importlib.import_module without importing importlib
     found: Callable[[list[str]], int] = getattr(sys.modules[module], function)
     return found
+
+
+def _say_how() -> int:
+    sys.stderr.write(HELP)
+    return 2
 
 
 def _say(words: str) -> int:

@@ -7,8 +7,10 @@ next, this or another, ends what killed ones left behind.
 
 import fcntl
 import os
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ci.digest import sha256
@@ -16,6 +18,8 @@ from ci.errors import Unavailable
 from ci.removal import remove_tree
 
 _SLOTS = 64  # far more than run at once; beyond it something is wrong
+_SWEPT = "swept"  # changed when pools were last swept, and locked by whoever does it
+_SWEEP_EVERY_S = 86_400.0
 _OWNER = "repository"  # a file that names the repository a pool belongs to
 
 
@@ -55,7 +59,6 @@ class Pool:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if not (self.folder / _OWNER).exists():
             (self.folder / _OWNER).write_bytes(self._owner)
-            remove_orphans()  # so that there are never more pools than there were repositories at one time
         self.end_leftovers()
         homes = [self.folder / str(number) for number in range(_SLOTS)]
         for home in sorted(homes, key=lambda home: not (home / "pool" / warm / "settled").exists()):
@@ -77,39 +80,78 @@ class Pool:
                         _end_leftovers(home)
 
     def prune(self, unused_since: float) -> None:
-        """Remove the work trees that nobody used since then."""
+        """Remove the work trees that nobody used since then, as many as can be. Raises OSError when one cannot."""
+        failures = []
         for home in _folders(self.folder):
-            with _lock(home) as is_held:
-                if not is_held:
-                    continue
-                if _lock_file(home).stat().st_mtime < unused_since:
-                    _end_leftovers(home)
-                    remove_tree(home)
-                for tree in _folders(home / "pool"):
-                    if _settled_at(tree) < unused_since:  # of inputs, say, that no check has any more
-                        _end_leftovers(home)
-                        remove_tree(tree)
+            try:
+                with _lock(home) as is_held:
+                    if is_held:
+                        _prune(home, unused_since)
+            except OSError as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
 
     def clear(self) -> None:
         """Remove the work trees that nobody is using."""
-        for home in _folders(self.folder):
-            with _lock(home) as is_held:
-                if is_held:
-                    _end_leftovers(home)
-                    remove_tree(home)
+        _clear(self.folder, unused_since=float("inf"))
 
 
-def remove_orphans() -> None:
-    """Remove the pools of repositories that are gone."""
+def sweep(unused_since: float) -> None:
+    """Remove the pools of repositories that are gone, or not there now, if nobody used them since then; once a day is
+    enough. What cannot be removed stays."""
+    with suppress(OSError), (pools_folder() / _SWEPT).open("a") as file:
+        is_first = file.tell() == 0
+        if is_first or os.fstat(file.fileno()).st_mtime < time.time() - _SWEEP_EVERY_S:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.write(".")
+            remove_orphans(unused_since)
+
+
+def remove_orphans(unused_since: float = float("inf")) -> None:
+    """The same, now."""
     for pool in _folders(pools_folder()):
-        try:
+        with suppress(OSError):
             owner = Path(os.fsdecode((pool / _OWNER).read_bytes()))
-        except OSError:
-            continue  # not ours to judge
-        if not owner.is_dir():
-            Pool(owner).clear()
-            if not _folders(pool):
-                remove_tree(pool)
+            if _is_gone(owner):
+                _clear(pool, unused_since)
+                _remove_empty(pool)
+
+
+def _is_gone(folder: Path) -> bool:
+    """False also where nobody can tell, as of a network that does not answer."""
+    try:
+        return not stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
+def _clear(pool: Path, unused_since: float) -> None:
+    for home in _folders(pool):
+        with _lock(home) as is_held:
+            if is_held and _lock_file(home).stat().st_mtime < unused_since:
+                _end_leftovers(home)
+                remove_tree(home)
+
+
+def _remove_empty(pool: Path) -> None:
+    """A pool without work trees, unless somebody is about to make one."""
+    with ExitStack() as held:
+        locks = [held.enter_context(_lock(lock.with_suffix(""))) for lock in pool.glob("*.lock")]
+        if all(locks) and not _folders(pool):
+            remove_tree(pool)
+
+
+def _prune(home: Path, unused_since: float) -> None:
+    if _lock_file(home).stat().st_mtime < unused_since:
+        _end_leftovers(home)
+        remove_tree(home)
+    for tree in _folders(home / "pool"):
+        if _settled_at(tree) < unused_since:  # of inputs, say, that no check has any more
+            _end_leftovers(home)
+            remove_tree(tree)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -30,7 +30,7 @@ from hooks.hygiene import parsed
 from hooks.in_process import found_and_mended
 from hooks.known import green_at, note_green
 from hooks.order import Expected, Past, Waiting, expected, order
-from hooks.pool import Pool
+from hooks.pool import Pool, sweep
 from hooks.staged import SUBMODULE, ask_git
 
 _SIGNAL_SEEN_WITHIN_S = 0.2
@@ -144,7 +144,9 @@ class Session:
         from hooks.cache import tidy  # it knows gate.toml, which is long to load
 
         tidy(self.home, self.results, time.time() - max_age_s, max_bytes)
-        Pool(self.home.parent).prune(time.time() - max_age_s)
+        with suppress(OSError):  # files of another account, say; gate cache prune tells
+            Pool(self.home.parent).prune(time.time() - max_age_s)
+        sweep(time.time() - max_age_s)
 
     def cancel(self) -> None:
         """End what runs, from any thread; ``reports`` then raises KeyboardInterrupt."""

@@ -114,12 +114,12 @@ def look() -> Staged | None:
         if lost or failed:
             return None
         lines = os.fsdecode(places).removesuffix("\n").split("\n")
-        if not all(lines[at].startswith("/") for at in (0, 1, 2, 4)):
+        if not (5 <= len(lines) <= 8 and all(lines[at].startswith("/") for at in (0, 1, 2, 4))):
             return None  # a newline in one of them, and git cannot be asked for an end of another kind
         ids = lines[5:] if len(lines) == 8 else [_object_id(name) for name in ("HEAD", "HEAD^{tree}", ":gate.toml")]
         head, head_tree, config = ids
         return Staged(lines[:5], head, head_tree, config, raw)
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
         return None
 
 

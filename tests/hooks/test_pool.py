@@ -1,5 +1,7 @@
 """Work trees that are shared by all runs of an account: who holds one, what a killed holder leaves, and where they lie."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from ci import processes
 from ci.errors import Unavailable
 from fakes.repositories import Repository, git_env
 from hooks import pool as pool_module
-from hooks.pool import Pool, pools_folder, remove_orphans
+from hooks.pool import Pool, pools_folder, remove_orphans, sweep
 
 GATE = Path(sys.executable).with_name("gate")
 
@@ -152,14 +154,60 @@ def test_a_work_tree_in_use_stays_and_its_use_is_remembered(pool: Pool) -> None:
     assert folder.exists()
 
 
-def test_pools_of_repositories_that_are_gone_go_when_there_is_a_new_one(
-    pool: Pool, repository: Repository, tmp_path: Path
+def test_pools_of_repositories_that_are_gone_are_swept_once_a_day(
+    pool: Pool, repository: Repository, cache: Path, tmp_path: Path
 ) -> None:
-    (folder,) = use(pool, 3000)
+    (old,) = use(pool, 1000)
+    another = Repository.create(tmp_path / "another")
+    (young,) = use(Pool(another.git_dir), 3000)
+    there = Repository.create(tmp_path / "there")
+    (used,) = use(Pool(there.git_dir), 1000)
+    sweep(2000)
+    assert old.exists()
     repository.path.rename(tmp_path / "moved")
-    with Pool(tmp_path / "moved" / ".git").slot() as another:
-        assert another.exists()
-    assert not folder.exists()
+    another.path.rename(tmp_path / "moved too")
+    sweep(2000)
+    assert old.exists(), "not twice a day"
+    os.utime(cache / "swept", (0, 0))
+    sweep(2000)
+    assert (old.parent.exists(), young.exists(), used.exists()) == (False, True, True)
+    os.utime(cache / "swept", (0, 0))
+    with (cache / "swept").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        sweep(5000)
+    assert young.exists(), "another process is at it"
+
+
+def test_a_repository_of_which_nobody_can_tell_keeps_its_pool(
+    pool: Pool, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = use(pool, 1000)
+    repository.path.rename(repository.path.with_name("moved"))
+    asked = Path.stat
+
+    def unreachable(path: Path, **given: bool) -> os.stat_result:
+        if path == repository.git_dir:
+            raise OSError(errno.ENOTCONN, "the other end is gone")
+        return asked(path, **given)
+
+    monkeypatch.setattr(Path, "stat", unreachable)
+    remove_orphans()
+    assert folder.exists()
+
+
+def test_a_tree_that_cannot_be_removed_keeps_none_of_the_others(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck, other = use(pool, 1000, count=2)
+    remove = pool_module.remove_tree
+
+    def refuse(path: Path) -> None:
+        if path == stuck:
+            raise PermissionError(errno.EACCES, "not yours")
+        remove(path)
+
+    monkeypatch.setattr(pool_module, "remove_tree", refuse)
+    with pytest.raises(PermissionError):
+        pool.prune(unused_since=2000)
+    assert (stuck.exists(), other.exists()) == (True, False)
 
 
 def test_the_pool_of_a_repository_that_is_gone_goes(pool: Pool, repository: Repository, cache: Path, tmp_path: Path) -> None:
