@@ -330,6 +330,7 @@ class _Process:
         self._said = b""  # bubblewrap's own report
         self._first: int | None = None  # process 1 of the sandbox: when it is gone, so is all
         self._first_fd: int | None = None
+        self._asked: dict[int, int | None] = {}  # to end, by process, with when it was started
 
     def run(self, output: _Log, deadline: float, cancelled: threading.Event) -> _End:
         with ExitStack() as stack:
@@ -423,6 +424,7 @@ class _Process:
         pids = processes.marked(self._scratch) | processes.family(process.pid)
         if self._isolation is Isolation.BUBBLEWRAP:
             pids -= {process.pid, self._first or process.pid}  # they would end the rest without asking
+        self._asked |= {pid: processes.start_ticks(pid) for pid in pids}
         processes.send(signal.SIGTERM, pids)
 
     def _end_all(self, process: "subprocess.Popen[bytes]", status: FileIO) -> None:
@@ -442,9 +444,11 @@ class _Process:
             process.wait()
             _drain(status, self._hear)
             return
+        # Before anything is killed: whose parent is gone, and whose session is its own, is nobody's child any more.
+        family = processes.family(process.pid)
+        family |= {pid for pid, since in self._asked.items() if since and processes.start_ticks(pid) == since}
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        family = processes.family(process.pid)
         process.wait()
         processes.kill_until_gone(lambda: family | processes.marked(self._scratch))
 

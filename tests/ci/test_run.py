@@ -265,7 +265,8 @@ def test_timeout_ends_the_whole_tree(run: Runner, stray: str) -> None:
     assert run.said.startswith("begun\n")  # a shell may say that its sleep was killed
 
 
-def test_a_process_that_wipes_its_environment_is_ended_with_its_family(plain: Runner) -> None:
+@pytest.mark.parametrize("deaf", ["", "trap '' TERM; "], ids=["", "deaf to requests, unlike its parents"])
+def test_a_process_that_wipes_its_environment_is_ended_with_its_family(plain: Runner, deaf: str) -> None:
     fifo, pids = plain.fifo(), []
 
     def cancel() -> None:
@@ -274,7 +275,8 @@ def test_a_process_that_wipes_its_environment_is_ended_with_its_family(plain: Ru
 
     canceller = threading.Thread(target=cancel)
     canceller.start()
-    plain("env -i sh -c 'setsid sh -c \"echo \\$\\$ > fifo; exec sleep 1000\" & exec sleep 1000'")
+    (plain.folder / "stray").write_text(f"{deaf}echo $$ > fifo; exec sleep 1000")
+    plain("env -i sh -c 'setsid sh stray & exec sleep 1000'")
     canceller.join()
     assert not processes.is_alive(pids[0])
 
