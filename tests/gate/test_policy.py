@@ -308,6 +308,17 @@ def test_a_change_lands_ahead_of_an_undecided_one_when_both_its_outcomes_are_cov
     assert queue.all_runs() == [(1,), (1, 2), (2,)]
 
 
+@pytest.mark.parametrize("every_commit", [True, False])
+def test_a_green_run_without_one_ahead_that_is_unlikely_to_land_is_no_leave_to_land_before_it(every_commit: bool) -> None:
+    queue = line(0.1, 0.9, workers=8, every_commit=every_commit)
+    queue.turns()
+    assert (2,) in queue.runs()
+    queue.end(2)
+    queue.turns()
+    assert (queue.landed, queue.verdict(2)) == ([], None)
+    assert Why.WAITS_FOR_CHANGE in queue.whys(2)
+
+
 def test_a_change_that_is_red_whatever_becomes_of_the_one_ahead_is_refused_before_that_is_known() -> None:
     queue = two_in_line(bad=[2])
     queue.end(2)
