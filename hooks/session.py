@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ci.errors import Unavailable
 from ci.git import PlainGit
 from ci.keys import depends_on_files_alone
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha
@@ -144,9 +145,9 @@ class Session:
         from hooks.cache import tidy  # it knows gate.toml, which is long to load
 
         tidy(self.home, self.results, time.time() - max_age_s, max_bytes)
-        with suppress(OSError):  # files of another account, say; gate cache prune tells
+        with suppress(OSError, Unavailable):  # files of another account, or no place for any: gate cache prune tells
+            sweep(time.time() - max_age_s)
             Pool(self.home.parent).prune(time.time() - max_age_s)
-        sweep(time.time() - max_age_s)
 
     def cancel(self) -> None:
         """End what runs, from any thread; ``reports`` then raises KeyboardInterrupt."""

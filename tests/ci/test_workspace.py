@@ -545,13 +545,22 @@ def test_files_are_made_as_the_account_says_now(bench: Bench, tmp_path: Path, mo
     assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
 
 
-def test_files_are_made_as_an_included_file_says_now(bench: Bench, tmp_path: Path) -> None:
-    commit, included = bench.repository.head(), tmp_path / "more"
-    bench.repository.git("config", "include.path", str(included))
+@pytest.mark.parametrize(
+    ("setting", "says", "says_not"),
+    [
+        ("include.path", "[core]\n\tautocrlf = true\n", "[core]\n\tautocrlf = false\n"),
+        ("core.attributesFile", "*.py text eol=crlf\n", ""),
+    ],
+)
+def test_files_are_made_as_a_file_says_that_a_setting_names(
+    bench: Bench, tmp_path: Path, setting: str, says: str, says_not: str
+) -> None:
+    commit, named = bench.repository.head(), tmp_path / "named"
+    bench.repository.git("config", setting, str(named))
     assert bench.look(commit)[1] == FIRST
-    included.write_text("[core]\n\tautocrlf = true\n")
+    named.write_text(says)
     assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
-    included.write_text("[core]\n\tautocrlf = false\n")
+    named.write_text(says_not)
     assert bench.look(commit)[1] == FIRST
     folder = (bench.home / "tree").stat().st_ino
     assert bench.look(commit)[1] == FIRST
@@ -573,16 +582,6 @@ def test_files_are_made_as_the_file_says_that_the_environment_names(
     monkeypatch.delenv("GIT_CONFIG_NOSYSTEM", raising=False)
     assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    assert bench.look(commit)[1] == FIRST
-
-
-def test_files_are_made_as_the_attributes_say_that_a_setting_names(bench: Bench, tmp_path: Path) -> None:
-    commit, attributes = bench.repository.head(), tmp_path / "attributes"
-    bench.repository.git("config", "core.attributesFile", str(attributes))
-    assert bench.look(commit)[1] == FIRST
-    attributes.write_text("*.py text eol=crlf\n")
-    assert bench.look(commit)[1]["src/a.py"] == b"A = 1\r\n"
-    attributes.unlink()
     assert bench.look(commit)[1] == FIRST
 
 

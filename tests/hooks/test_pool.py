@@ -16,9 +16,12 @@ import pytest
 
 from ci import processes
 from ci.errors import Unavailable
+from ci.model import Sha
+from ci.run import RunSettings
 from fakes.repositories import Repository, git_env
 from hooks import pool as pool_module
 from hooks.pool import Pool, pools_folder, remove_orphans, sweep
+from hooks.session import Session
 
 GATE = Path(sys.executable).with_name("gate")
 
@@ -193,6 +196,17 @@ def test_a_repository_of_which_nobody_can_tell_keeps_its_pool(
     monkeypatch.setattr(Path, "stat", unreachable)
     remove_orphans()
     assert folder.exists()
+
+
+def test_where_no_work_tree_can_be_tidying_stops_nobody(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks that need no process need none."""
+
+    def none() -> Path:
+        raise Unavailable("there is no folder for the work trees of checks")
+
+    monkeypatch.setattr(pool_module, "pools_folder", none)
+    with Session(repository.git_dir, RunSettings(isolation="plain"), Sha("tree"), lambda: Sha("commit")) as session:
+        session.tidy(1000.0, 1000)
 
 
 def test_a_tree_that_cannot_be_removed_keeps_none_of_the_others(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
