@@ -727,8 +727,8 @@ def _unknown(name: str, section: str, value: Any) -> tuple[str, tuple[str, Itera
     """What to say of a key that the section does not have."""
     known = (*_keys_of(section), *_tables_in(section))
     where = f" in [{section}]".replace("[]]", "]") if section else ""
-    is_array = isinstance(value, list) and any(isinstance(item, dict) for item in value)
-    homes = [] if is_array else [key.table for key in KEYS if key.name == name]  # no key takes an array of tables
+    is_table = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
+    homes = [] if is_table else [key.table for key in KEYS if key.name == name]  # no key takes tables
     elsewhere = f": it belongs in {' or '.join(_header(home) for home in homes)}" if homes else ""
     return f"unknown key {quoted(name)}{where}{elsewhere}", (name, () if homes else known)
 

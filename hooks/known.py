@@ -54,7 +54,7 @@ class Known:
         took = lines.span(took_s) + (f", slowest {lines.shown(slowest)}" if slowest else "")
         cached = len(self.cached)
         last = lines.of_all(cached + len(self.ran), cached, [], [lines.NO_FILES] * len(self.idle), took)
-        sys.stdout.write("\n".join([*out, last if out else lines.NO_CHECK]) + "\n")
+        sys.stdout.write("\n".join([*out, last, ""]) if out else lines.no_check())
 
 
 def greens(staged: Staged, names: list[str], now: float) -> Known | None:

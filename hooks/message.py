@@ -56,6 +56,9 @@ def run(words: list[str]) -> int:
     broken = judge(message, config.message, _trailer_names(message) if config.message.trailers else ())
     if not broken:
         return 0
+    if not message:
+        text.warn(text.MESSAGE_EMPTY)
+        return 1
     for line in text.message_refused(subject_of(message), words[0], ((each.rule, each.text) for each in broken)):
         text.warn(line)
     return 1
@@ -64,8 +67,8 @@ def run(words: list[str]) -> int:
 def judge(message: str, rules: Message, trailers: tuple[str, ...]) -> tuple[Broken, ...]:
     """The rules that a cleaned message breaks, in the order of the file. trailers: names of those that it has."""
     subject = subject_of(message)
-    if not subject or _FIXUP.match(subject) or _MERGE.match(subject):
-        # git itself refuses an empty message, a fixup loses its subject before it lands, and a merge has git's words.
+    if _FIXUP.match(subject) or _MERGE.match(subject):
+        # A fixup loses its subject before it lands, and a merge has git's words.
         return ()
     broken = []
     if not _REVERT.match(subject):

@@ -79,6 +79,10 @@ def trailers_missing(names: tuple[str, ...]) -> str:
     return f"the last paragraph must hold a line {lines}{signing}"
 
 
+# Who empties the message gives the commit up, and is told by git only after us; --allow-empty-message would make it.
+MESSAGE_EMPTY = "gate: the commit message is empty, which [message] does not allow: nothing is committed, all is still staged"
+
+
 def message_refused(subject: str, path: str, broken: Iterable[tuple[str, str]]) -> list[str]:
     """broken: pairs of a key below [message] and a sentence."""
     return [
@@ -539,7 +543,10 @@ class LinePrinter:
             [report.idle for report in reports],
             span(duration_s) + named,
         )
-        self._say(last if reports else lines.NO_CHECK)
+        if reports:
+            self._say(last)
+        else:
+            sys.stdout.write(lines.no_check())
 
     def _word(self, report: "Report") -> tuple[str, int]:
         match report.outcome:

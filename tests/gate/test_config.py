@@ -40,6 +40,7 @@ REFUSED = {
     ),
     "an unknown table": ("[submitt]\n", "submitt", 1, "(did you mean 'submit'?)"),
     "a plural table": ('[[checks]]\nname = "a"\n', "checks", 1, "(did you mean 'check'?)"),
+    "a table in the plural": ('[checks.a]\ncommand = "a"\n', "checks", 1, "(did you mean 'check'?)"),
     "a key of another table": ("[submit]\nworkers = 3", "submit.workers", 2, "it belongs in [run]"),
     "a key before its table": ('\n\nmethod = "merge"', "method", 3, "it belongs in [merge]"),
     "a key with a unit in its name": (CHECK + "timeout_s = 3", "check[0].timeout_s", 4, "(did you mean 'timeout'?)"),

@@ -274,6 +274,17 @@ def test_a_branch_without_a_gate_toml_is_not_checked(clone: Clone) -> None:
     assert b"todo  RED" in refused.stdout + refused.stderr
 
 
+def test_checks_for_the_gate_alone_are_no_news_at_each_commit(clone: Clone) -> None:
+    clone.install()
+    clone.repository.write("gate.toml", '[[check]]\nname = "unit"\ncommand = "exit 1"\n')
+    for content in ("A = 2\n", "A = 3\n"):  # the second commit finds kept how the checks were chosen
+        code, said = clone.commit(content, "-q")
+        assert (code, said) == (0, "")
+    clone.repository.write("src/a.py", "A = 4\n")
+    clone.repository.git("add", "src/a.py")
+    assert clone.gate("check").stdout == "no check for this stage in gate.toml (gate config show: the stage of each)\n"
+
+
 @pytest.mark.parametrize("words", [("-N",), ()], ids=["with intent", "not at all"])
 def test_a_gate_toml_that_nobody_has_added_stops_no_commit(clone: Clone, words: tuple[str, ...]) -> None:
     clone.install()

@@ -32,7 +32,7 @@ def rules_broken(message: str, rules: Message = STRICT, trailers: tuple[str, ...
         ("Merge branch 'topic' into a-very-long-name", []),
         ("Merge of two things is not git's own wording", ["max_subject"]),
         ('Revert "Something with a long subject"', []),
-        ("", []),  # git refuses an empty message by itself
+        ("", ["pattern"]),
     ],
 )
 def test_a_message_is_judged_by_its_rules(message: str, broken: list[str]) -> None:
@@ -119,6 +119,18 @@ def test_a_commit_is_stopped_with_the_rule_the_subject_and_the_way_on(hooked: Re
     )
     assert "git commit --edit --file=.git/COMMIT_EDITMSG" in said
     hooked.git("commit", "-q", "--signoff", "-m", "Upper case")
+
+
+def test_an_empty_message_is_not_let_through(hooked: Repository) -> None:
+    empty = ("commit", "--allow-empty", "--allow-empty-message", "-m", "")
+    stopped = hooked.run(*empty)
+    assert stopped.returncode == 1
+    assert stopped.stderr.decode().splitlines() == [
+        "gate: the commit message is empty, which [message] does not allow: nothing is committed, all is still staged"
+    ]
+    hooked.write("gate.toml", "[message]\nmax_subject = 10\n")
+    hooked.git("add", "gate.toml")
+    hooked.git(*empty)
 
 
 def test_rules_come_from_what_is_staged(hooked: Repository) -> None:
