@@ -769,9 +769,12 @@ def hook_called_by_runner(runner: str, name: str) -> str:
     return f"{runner} calls it already, as {name}"
 
 
+_NOT_EXECUTABLE = "it cannot be executed: git did not run it, and neither does gate"
+
+
 def hook_kept(runner: str, *, is_executable: bool) -> str:
     if not is_executable:
-        return "it cannot be executed, so that git did not run it, and it is not run now"
+        return _NOT_EXECUTABLE
     if runner == "lefthook":
         return "lefthook takes its place back when lefthook.yml changes: a line in that file lasts longer"
     return ""
@@ -812,6 +815,7 @@ def installed(folder: str, hooks: Iterable[tuple[str, str, str, str]]) -> list[s
     }
     lines = [f"hooks in {shown(folder)}"]
     for kind, did, before, why in hooks:
-        kept = f"; what was there before runs first, as {before}" if before and did != "left" else ""
+        how = "is kept" if why == _NOT_EXECUTABLE else "runs first"
+        kept = f"; what was there before {how}, as {before}" if before and did != "left" else ""
         lines.append(f"  {kind}: {words[did]}{kept}{f' ({why})' if why and kept else f': {why}' if why else ''}")
     return lines
