@@ -8,7 +8,7 @@ of its own, which has nothing of ours but a log.
 import os
 import sys
 
-from hooks.desk import Desk
+from hooks.desk import Desk, Made
 from hooks.staged import ask_git
 
 # The words of the process that works, before the facts that it cannot find by itself without git's variables.
@@ -24,19 +24,6 @@ _SERIES = ("rebase-merge", "rebase-apply")
 
 # What is said about the commit alone, and what says who calls.
 _OF_THE_COMMIT = (INSTALLED, RUNNER, "GATE_SKIP")
-
-
-class Made:
-    """A commit to work on. git_dir: of the work tree where it was made. common_dir: shared by all linked work trees.
-    top: the work tree's root."""
-
-    __slots__ = ("commit", "common_dir", "git_dir", "top")
-
-    def __init__(self, git_dir: str, common_dir: str, top: str, commit: str) -> None:
-        self.git_dir = git_dir
-        self.common_dir = common_dir
-        self.top = top
-        self.commit = commit
 
 
 def run(words: list[str]) -> int:

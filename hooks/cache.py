@@ -11,14 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from ci.errors import UserError
 from ci.results import LocalResults
 from hooks import text
-from hooks.check import SAID
 from hooks.pool import Pool, remove_orphans
 from hooks.records import forget_all
+from hooks.reminder import SAID
 from hooks.rules import RULES
 from hooks.staged import ask_git
 
@@ -31,17 +30,6 @@ _UNFINISHED = re.compile(r"(?:index|keys|keys\.seen|rules|background\.wanted)\.(
 _UNFINISHED_BESIDE = re.compile(r"\..*\.gate-(\d+)", re.DOTALL)
 _DAMAGED = "results.sqlite.corrupt*"  # a store that was moved aside
 _WRITING_S = 3600.0  # it takes milliseconds: after an hour the number may be that of somebody else
-
-
-class Kept(NamedTuple):
-    """Bytes on disk, and counts."""
-
-    results: int
-    results_bytes: int
-    logs: int
-    logs_bytes: int
-    trees: int
-    trees_bytes: int
 
 
 def run(words: list[str]) -> int:
@@ -75,7 +63,7 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def measure(home: Path, pool: Pool) -> Kept:
+def measure(home: Path, pool: Pool) -> text.Kept:
     """What is there now. With the store open, what SQLite keeps beside an open one would count as well."""
     with LocalResults(home / "results.sqlite") as results:
         count = results.count() if results.path.exists() else 0
@@ -83,7 +71,7 @@ def measure(home: Path, pool: Pool) -> Kept:
             text.warn(f"gate: {results.warning}")
     logs = _files(home / "logs")
     trees = [path for path in _entries(pool.folder) if path.is_dir()]
-    return Kept(
+    return text.Kept(
         count,
         sum(_size_of(path) for path in _files(home) if path.name.startswith("results.sqlite")),
         len(logs),

@@ -17,6 +17,19 @@ import time
 _LOOK_AGAIN_S = 0.05
 
 
+class Made:
+    """A commit to work on. git_dir: of the work tree where it was made. common_dir: shared by all linked work trees.
+    top: the work tree's root."""
+
+    __slots__ = ("commit", "common_dir", "git_dir", "top")
+
+    def __init__(self, git_dir: str, common_dir: str, top: str, commit: str) -> None:
+        self.git_dir = git_dir
+        self.common_dir = common_dir
+        self.top = top
+        self.commit = commit
+
+
 class Desk:
     """The three files of the work tree whose git folder this is. Making one touches nothing."""
 

@@ -48,7 +48,9 @@ def of_all(green: int, cached: int, bad: "list[str]", idle: "list[str]", took: s
 
 def no_check() -> str:
     """Said to a person who asked. At each commit of a repository that has checks for the gate alone, it would be noise."""
-    return "" if "GATE_HOOK" in os.environ else "no check for this stage in gate.toml (gate config show: the stage of each)\n"
+    return (
+        "" if "GATE_HOOK" in os.environ else "no check for this stage in gate.toml (gate config show: the stage of each)\n"
+    )
 
 
 def span(seconds: float) -> str:

@@ -21,13 +21,14 @@ from ci.keytable import key_for_files
 from ci.model import Check, CheckName, InputKey, Outcome, Result, Sha, Stage
 from ci.run import RunSettings
 from hooks import lines, text
-from hooks.check import forget_green, remember_green
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
 from hooks.inputs import Inputs
 from hooks.known import TABLE, tree_of
+from hooks.markers import forget_green, remember_green
 from hooks.records import Note, keep_note
+from hooks.report import Report
 from hooks.rules import CONFIG_NAME, Rules, kept_rules
-from hooks.session import Job, Report, Session, tree_paths
+from hooks.session import Job, Session, tree_paths
 from hooks.staged import EMPTY_BLOBS, Staged, look, restaged
 
 if TYPE_CHECKING:

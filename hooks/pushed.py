@@ -34,7 +34,8 @@ from hooks.local import (
     skipped_checks,
     vain_skips,
 )
-from hooks.session import Report, Session
+from hooks.report import Report
+from hooks.session import Session
 from hooks.staged import SUBMODULE, ask_git, differences
 
 _SOON_S = 0.001  # a budget that is used up: 0 would mean that there is none

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ci.model import Outcome
+from hooks.desk import Desk
 
 KEPT = 50  # of each kind; more than anybody looks back
+RUNNING, INTERRUPTED = "running", "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,40 @@ class Note:
 
     skipped: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A commit of which something is known. age: commits since. state: how the work on it stands, "" when there was none."""
+
+    commit: str
+    tree: str
+    age: int
+    subject: str
+    state: str
+    record: Record | None
+    note: Note
+
+    def running(self, now: float) -> list[tuple[str, float]]:
+        """Checks that run, with the seconds since they began. now: epoch seconds UTC."""
+        if self.record is None or self.state != RUNNING:
+            return []
+        return [(name, max(0.0, now - since)) for name, since in self.record.running.items()]
+
+    @property
+    def waiting(self) -> list[str]:
+        """Checks that have not come to an end, and do not run."""
+        if self.record is None:
+            return []
+        known = {answer.name for answer in self.record.answers}
+        running = self.record.running if self.state == RUNNING else ()
+        return [name for name in self.record.wanted if name not in known and name not in running]
+
+    @property
+    def log(self) -> str:
+        """What the worker said that came to no end, or was brought to one; "" when nothing is to be read there."""
+        log = Desk(self.record.git_dir).log if self.record is not None and self.state in (INTERRUPTED, Ended.FAILED) else ""
+        return log if log and Path(log).exists() else ""
 
 
 # --- one file each ------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from hooks.in_process import found_and_mended
 from hooks.known import green_at, note_green
 from hooks.order import Expected, Past, Waiting, expected, order
 from hooks.pool import Pool, sweep
+from hooks.report import Report
 from hooks.staged import SUBMODULE, ask_git
 
 _SIGNAL_SEEN_WITHIN_S = 0.2
@@ -56,29 +57,6 @@ class Job:
     key: InputKey | None
     files: tuple[str, ...] | None = None
     listing: Callable[[], tuple[bytes, ...] | None] = lambda: None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one check came to. outcome None: it did not run, and idle says why; is_blocked when that is no good sign.
-
-    fixes: what it made of files; they are in nobody's index or work tree yet.
-    """
-
-    check: CheckName
-    outcome: Outcome | None
-    duration_s: float = 0.0
-    is_cached: bool = False
-    is_blocked: bool = False
-    idle: str = ""
-    reason: str = ""
-    failed: tuple[str, ...] = ()
-    log: str = ""
-    fixes: tuple[Mended, ...] = ()
-
-    @property
-    def is_fine(self) -> bool:
-        return self.outcome is Outcome.GREEN or (self.outcome is None and not self.is_blocked)
 
 
 class Session:

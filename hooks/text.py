@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ci.model import Check, CheckName, Outcome, Sha, Stage
 from hooks import lines
@@ -13,10 +13,8 @@ from hooks.lines import shown, span
 
 if TYPE_CHECKING:
     from gate.config import Problem
-    from hooks.cache import Kept
-    from hooks.glance import Seen
-    from hooks.records import Answer
-    from hooks.session import Report
+    from hooks.records import Answer, Seen
+    from hooks.report import Report
 
 
 def warn(line: str) -> None:
@@ -80,7 +78,7 @@ def trailers_missing(names: tuple[str, ...]) -> str:
 
 
 # Who empties the message gives the commit up, and is told by git only after us; --allow-empty-message would make it.
-MESSAGE_EMPTY = "gate: the commit message is empty, which [message] does not allow: nothing is committed, all is still staged"
+MESSAGE_EMPTY = "gate: the commit message is empty, which [message] does not allow; nothing is committed"
 
 
 def message_refused(subject: str, path: str, broken: Iterable[tuple[str, str]]) -> list[str]:
@@ -445,7 +443,18 @@ def only_for_prune(action: str) -> str:
     return f"--age and --size are for gate cache prune; gate cache {action} looks at all there is"
 
 
-def cache_told(action: str, home: str, pool: str, before: "Kept", after: "Kept", *, as_json: bool) -> str:
+class Kept(NamedTuple):
+    """Bytes on disk, and counts."""
+
+    results: int
+    results_bytes: int
+    logs: int
+    logs_bytes: int
+    trees: int
+    trees_bytes: int
+
+
+def cache_told(action: str, home: str, pool: str, before: Kept, after: Kept, *, as_json: bool) -> str:
     """What ``gate cache`` prints."""
     if as_json:
         import json

@@ -18,10 +18,8 @@ from ci.model import Sha, Stage
 from ci.run import RunSettings
 from gate.config import CONFIG_NAME, Config
 from hooks import text
-from hooks.background import Made
-from hooks.check import SAID
 from hooks.config import composed, parsed
-from hooks.desk import Desk
+from hooks.desk import Desk, Made
 from hooks.inputs import Inputs
 from hooks.local import (
     EXIT_GREEN,
@@ -36,7 +34,9 @@ from hooks.local import (
 )
 from hooks.pool import Pool
 from hooks.records import Answer, Ended, Record, keep_record, read_records, unsettled
-from hooks.session import Report, Session, cores
+from hooks.reminder import SAID
+from hooks.report import Report
+from hooks.session import Session, cores
 
 _NICE = 19
 _LOOKED_BACK = 1000  # commits; a red that is further away is old news

@@ -126,7 +126,7 @@ def test_an_empty_message_is_not_let_through(hooked: Repository) -> None:
     stopped = hooked.run(*empty)
     assert stopped.returncode == 1
     assert stopped.stderr.decode().splitlines() == [
-        "gate: the commit message is empty, which [message] does not allow: nothing is committed, all is still staged"
+        "gate: the commit message is empty, which [message] does not allow; nothing is committed"
     ]
     hooked.write("gate.toml", "[message]\nmax_subject = 10\n")
     hooked.git("add", "gate.toml")
