@@ -11,6 +11,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,9 @@ from ci.errors import Unavailable
 from hooks.staged import Staged, restaged
 
 _REGULAR = ("100644", "100755")
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+_LOCK_HELD_S = 2.0
+_LOOK_AGAIN_S = 0.05
 
 
 class Mended(NamedTuple):
@@ -65,9 +68,8 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
                 refused.append(fix)
             else:
                 applied.append(fix)
-        lines = b"".join([fix.entry for fix in applied])
-        for index in _indexes(staged) if applied else ():
-            _git(staged, "update-index", "-z", "--index-info", stdin=lines, env=index)
+        if applied:
+            _stage(staged, b"".join([fix.entry for fix in applied]))
     return Applied(tuple(fix.path for fix in applied), patch_of(staged, refused))
 
 
@@ -193,13 +195,50 @@ def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result, 
     return True
 
 
-def _indexes(staged: Staged) -> list[Mapping[str, str]]:
-    """The indexes that hold what is staged: the one git told us of, and with ``commit PATH`` also the one that will be the
-    repository's own afterwards, which waits under its lock's name."""
-    given = os.environ.get("GIT_INDEX_FILE", "")
-    is_partial = os.path.basename(given).startswith("next-index-")  # noqa: PTH119
-    lock = Path(staged.git_dir, "index.lock")
-    return [{}, *([{"GIT_INDEX_FILE": str(lock)}] if is_partial and lock.exists() else [])]
+def _stage(staged: Staged, lines: bytes) -> None:
+    """Put these entries into what is to be committed. Raises Unavailable."""
+    index = Path(staged.index)
+    if index.suffix != ".lock":
+        _update_index(staged, lines, index)
+        return
+    # With ``commit PATH`` there is also the one that will be the repository's own afterwards, under its lock's name.
+    locks = {index, *([Path(staged.git_dir, "index.lock")] if index.name.startswith("next-index-") else [])}
+    for lock in locks:
+        _update_lock(staged, lines, lock)
+
+
+def _update_lock(staged: Staged, lines: bytes, lock: Path) -> None:
+    """As ``commit -a`` and ``commit PATH`` want it: an index that git holds as its lock while it waits for us.
+
+    A git that is interrupted removes it. Written in place, nothing is left then; a new file would lock everybody out.
+    """
+    from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
+
+    try:
+        held = lock.open("r+b")
+    except FileNotFoundError:
+        return
+    with held, TemporaryDirectory(prefix="gate-") as folder:
+        copy = Path(folder, "index")
+        copy.write_bytes(held.read())
+        _update_index(staged, lines, copy)
+        held.seek(0)
+        held.write(copy.read_bytes())
+        held.truncate()
+
+
+def _update_index(staged: Staged, lines: bytes, index: Path) -> None:
+    """Waits for whoever else holds its lock, as an editor does for a moment that looks at the repository."""
+    give_up_at = time.monotonic() + _LOCK_HELD_S
+    while True:
+        try:
+            _git(staged, "update-index", "-z", "--index-info", stdin=lines, env={"GIT_INDEX_FILE": str(index)})
+        except Unavailable as failed:
+            if "index.lock" in str(failed) and time.monotonic() < give_up_at:
+                time.sleep(_LOOK_AGAIN_S)
+                continue
+            raise Unavailable(f"{failed}; the files are mended, and not staged: git add, and commit again") from failed
+        return
 
 
 def _git(staged: Staged, *words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> bytes:
@@ -209,5 +248,6 @@ def _git(staged: Staged, *words: str, stdin: bytes = b"", env: Mapping[str, str]
     )
     if done.returncode:
         said = os.fsdecode(done.stderr).strip().splitlines() or ["it said nothing"]
-        raise Unavailable(f"git {words[0]} failed with exit code {done.returncode}: {said[-1]}")
+        cause = next((line for line in said if line.startswith(("fatal: ", "error: "))), said[-1])  # advice may follow
+        raise Unavailable(f"git {words[0]} failed with exit code {done.returncode}: {cause}")
     return done.stdout

@@ -40,6 +40,7 @@ EXIT_GREEN, EXIT_RED, EXIT_UNAVAILABLE = 0, 1, 4
 INSTALLED = "GATE_HOOK"
 RUNNER = "PRE_COMMIT"
 SKIP = "GATE_SKIP"
+_CALLER_SEEN_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +108,29 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
             round_ = _Round(staged, replace(wish, fix=turns > 0), mended=mended)
             reports = round_.mend(printer)
         reports += round_.run(printer, reports)
+        is_in_vain = _takes_no_more(staged, mended)
     printer.finish(reports, time.monotonic() - started_at)
     for line in round_.warnings:
         text.warn(f"gate: {line}")
-    code = exit_code(reports)
+    if is_in_vain:
+        text.warn(is_in_vain)
+    code = exit_code(reports) or (EXIT_RED if is_in_vain else EXIT_GREEN)
     if code == EXIT_GREEN and (INSTALLED in os.environ or RUNNER in os.environ):
         _note(Path(staged.common_dir), round_.scope.tree, reports)
     _remember(staged, wish, round_, code, reports)
     return _as_of_now(staged, code, wish)
+
+
+def _takes_no_more(staged: Staged, mended: Sequence[str]) -> str:
+    """Why git would not commit what these files were mended to; "": it does."""
+    if not mended or INSTALLED not in os.environ:
+        return ""
+    if Path(staged.git_dir, "MERGE_HEAD").exists():  # a merge is a commit also where nothing is other than in HEAD
+        return ""
+    # A hook of merges that leads to the other one has that one's name; the heads are known to git merge alone.
+    if os.environ[INSTALLED] == "pre-merge-commit" or any(name.startswith("GITHEAD_") for name in os.environ):
+        return text.merged_before()
+    return "" if staged.raw else text.nothing_left(mended)
 
 
 def _as_of_now(staged: Staged, code: int, wish: Wish) -> int:
@@ -218,12 +234,14 @@ class _Round:
 
     def mend(self, printer: text.Printer) -> list[Report]:
         """Run the checks that mend files, and apply what they did where that was asked for. Without such checks: nothing."""
-        fixers = [job for job in self._jobs if job.check.fix]
+        fixers = {job.check.name for job in self._jobs if job.check.fix}
         if not fixers or not self._wish.fix:
             return []
+        wanted = with_needs(fixers, [job.check for job in self._jobs])  # nothing is mended on top of what is red
         with self._session(printer) as session:
-            reports = list(self._answers(session, fixers, printer, quiet=True))
-        fixes = [fix for report in reports for fix in report.fixes]
+            jobs = [job for job in self._jobs if job.check.name in wanted]
+            reports = list(self._answers(session, jobs, printer, quiet=True))
+        fixes = [fix for report in reports for fix in report.fixes if self._may_mend(fix.path)]
         if not fixes:
             for report in reports:
                 printer.tell(report)
@@ -236,6 +254,10 @@ class _Round:
             printer.mended({report.check: [fix.path for fix in report.fixes if fix in done] for report in reports})
             return []
         return [self._told(report, printer) for report in reports]
+
+    def _may_mend(self, path: str) -> bool:
+        """A commit takes what its owner staged, and no other file that a check found something to mend in."""
+        return self.scope.files is None or INSTALLED not in os.environ or path in {*self.scope.files}
 
     def run(self, printer: text.Printer, done: Sequence[Report]) -> list[Report]:
         """Answer for all that is not done yet, within the budget. Returns the reports of these."""
@@ -291,6 +313,8 @@ class _Round:
         paths = [fix.path for fix in report.fixes]
         is_stuck = not self._wish.fix and bool({*paths} & {*self._mended})
         shown = os.path.relpath(patch)
+        if not any(map(self._may_mend, paths)):
+            return text.patch_of_others(paths, shown)
         return (
             text.not_stable(paths)
             if is_stuck
@@ -326,6 +350,19 @@ _NOBODY = {"NAME": "gate", "EMAIL": "gate@localhost", "DATE": "1000000000 +0000"
 def _last_of_each(fixes: Iterable[Mended]) -> list[Mended]:
     """One fix for each file. Two checks that mended the same one meet in the next round."""
     return list({fix.path: fix for fix in reversed([*fixes])}.values())
+
+
+def with_needs(names: Collection[CheckName], checks: Sequence[Check]) -> set[CheckName]:
+    """These, and what they need of the given checks."""
+    needs = {check.name: check.needs for check in checks}
+    found: set[CheckName] = set()
+    pending = [*names]
+    while pending:
+        name = pending.pop()
+        if name not in found and name in needs:
+            found.add(name)
+            pending += needs[name]
+    return found
 
 
 def skipped_checks(checks: Sequence[Check]) -> list[CheckName]:
@@ -435,16 +472,27 @@ def jobs_of(
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Whoever ends us ends the checks too: a plain SIGTERM would leave their processes behind."""
+def ended_by_signals(*, outlives_caller: bool = False) -> Iterator[None]:
+    """Whoever ends us ends the checks too: a plain SIGTERM would leave their processes behind. So does who ends the git or
+    the runner that called us, as programs with windows do, unless we are to outlive it."""
+    caller = os.getppid()
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    def look(*_: object) -> None:
+        if os.getppid() != caller:
+            raise KeyboardInterrupt
+
+    ends = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in ends}
+    if not outlives_caller and (INSTALLED in os.environ or RUNNER in os.environ):
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, _CALLER_SEEN_EVERY_S, _CALLER_SEEN_EVERY_S)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -294,12 +294,25 @@ def mended(paths: Sequence[str]) -> str:
     return f"mended and staged: {_some(paths)}"
 
 
+def merged_before() -> str:
+    return "gate: git made this merge before anything was mended, and would commit it as it was: git commit has all in it"
+
+
+def nothing_left(mended: Sequence[str]) -> str:
+    return f"gate: {_some(mended)} was mended to what HEAD has, and nothing is left to commit"
+
+
 def patch_left(paths: Sequence[str], patch: str, options: str, *, was_tried: bool) -> str:
     """options: of the gate check that applies it, beside --fix."""
     if was_tried:
         why = "it meets lines that are not staged, or that were staged since, or leaves no plain file"
         return f"it would mend {_some(paths)}, where {why}: stage these lines, or git apply --cached {shlex.quote(patch)}"
     return f"it would mend {_some(paths)}: gate check --fix{options} does that, or git apply --index {shlex.quote(patch)}"
+
+
+def patch_of_others(paths: Sequence[str], patch: str) -> str:
+    way = f"gate check --fix --all-files does that, or git apply --index {shlex.quote(patch)}"
+    return f"it would mend {_some(paths)} too, of which nothing is staged: {way}"
 
 
 def not_stable(paths: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ def work(made: Made, *, is_asked: bool) -> int:
         return EXIT_UNAVAILABLE
     try:
         leave_hook_environment()
-        with ended_by_signals():
+        with ended_by_signals(outlives_caller=True):
             return _Work(made, desk).run()
     finally:
         os.close(lock)

@@ -15,7 +15,10 @@ from typing import Any
 
 import pytest
 
+from ci import processes
+from ci.errors import Unavailable
 from fakes.repositories import Repository, git_env
+from fakes.stand import wait_for
 from hooks import fixes
 from hooks.fixes import Mended, apply_fixes, patch_of
 from hooks.staged import Staged, look
@@ -508,3 +511,112 @@ def test_an_interruption_while_files_are_mended_waits_for_all_of_them(clone: Clo
     with pytest.raises(KeyboardInterrupt):
         apply_fixes(staged, given)
     assert (clone.read("a.txt"), clone.read("b.txt"), clone.status()) == ("mended\n", "mended\n", "M  a.txt\nM  b.txt\n")
+
+
+def test_a_merge_that_git_made_before_it_was_mended_is_left_to_git_commit(clone: Clone) -> None:
+    """git takes the tree of a merge before it calls the hook: a mended index would stay behind, and HEAD be as it was."""
+    assert clone.gate("install").returncode == 0
+    clone.git("checkout", "-q", "-b", "side")
+    clone.write("a.txt", "teh\n" + LINES)
+    clone.git("commit", "-q", "-a", "--no-verify", "-m", "Side")
+    clone.git("checkout", "-q", "main")
+    clone.repository.commit("Main", {"new.txt": "new\n"})
+    done = clone.repository.run("merge", "--no-edit", "side")
+    assert done.returncode == 1
+    assert "git commit has all in it" in (done.stdout + done.stderr).decode()
+    clone.git("commit", "-q", "--no-edit")
+    assert (clone.committed("a.txt"), clone.status()) == ("the\n" + LINES, "")
+    assert clone.git("rev-parse", "HEAD^2") == clone.git("rev-parse", "side")
+
+
+def test_nothing_is_mended_on_top_of_what_is_red(clone: Clone) -> None:
+    syntax = '[[check]]\nname = "syntax"\ncommand = "! grep -q BROKEN a.txt"\nstage = "pre-commit"\ninputs = ["*.txt"]\n'
+    clone.repository.commit("Needs", {"gate.toml": textwrap.dedent(RULES) + 'needs = ["syntax"]\n' + syntax})
+    clone.write("a.txt", "teh BROKEN\n")
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert (code, clone.read("a.txt"), clone.status()) == (1, "teh BROKEN\n", "M  a.txt\n")
+    assert "syntax    RED" in said
+    assert "it needs syntax" in said
+    clone.write("a.txt", "teh end\n")
+    clone.git("add", "a.txt")
+    assert clone.commit()[0] == 0
+    assert clone.committed("a.txt") == "the end\n"
+
+
+def test_a_commit_takes_no_file_that_its_owner_did_not_stage(clone: Clone) -> None:
+    clone.repository.commit("All", {"gate.toml": textwrap.dedent(RULES).replace("-- {files}", "*.txt"), "old.txt": "teh\n"})
+    clone.write("new.txt", "teh\n")
+    clone.git("add", "new.txt")
+    code, said = clone.commit()
+    assert (code, clone.read("new.txt"), clone.read("old.txt"), clone.status()) == (1, "the\n", "teh\n", "A  new.txt\n")
+    assert "it would mend old.txt too, of which nothing is staged: gate check --fix --all-files does that" in said
+    assert clone.gate("check", "--fix", "--all-files").returncode == 0
+    assert clone.status() == "A  new.txt\nM  old.txt\n"
+
+
+def test_a_commit_of_which_nothing_is_left_is_not_made(clone: Clone) -> None:
+    clone.repository.commit("Right", {"a.txt": "the\n"})
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    head = clone.git("rev-parse", "HEAD")
+    code, said = clone.commit()
+    assert (code, clone.git("rev-parse", "HEAD"), clone.status()) == (1, head, "")
+    assert "gate: a.txt was mended to what HEAD has, and nothing is left to commit" in said
+
+
+def test_the_lock_of_a_git_that_is_gone_is_not_made_anew(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would remove it any more."""
+    monkeypatch.chdir(clone.path)
+    lock = clone.path / ".git/index.lock"
+    shutil.copyfile(clone.path / ".git/index", lock)
+    monkeypatch.setenv("GIT_INDEX_FILE", str(lock))
+    staged = look()
+    assert staged is not None
+    replace = fixes._replace
+
+    def git_dies(*words: Any) -> bool:
+        lock.unlink()
+        return replace(*words)
+
+    with monkeypatch.context() as during:
+        during.setattr(fixes, "_replace", git_dies)
+        apply_fixes(staged, [mend(clone, "mended\n")])
+    assert not lock.exists()
+    assert clone.read("a.txt") == "mended\n"
+
+
+def test_a_fix_waits_for_whoever_looks_at_the_repository(
+    clone: Clone, staged: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = clone.path / ".git/index.lock"
+    lock.touch()
+    monkeypatch.setattr(fixes, "_LOCK_HELD_S", 0.0)
+    with pytest.raises(Unavailable, match=r"index\.lock': File exists\.; the files are mended, and not staged: git add"):
+        apply_fixes(staged, [mend(clone, "once\n")])
+    monkeypatch.setattr(fixes, "_LOCK_HELD_S", 60.0)
+    monkeypatch.setattr(fixes.time, "sleep", lambda _: lock.unlink())
+    clone.write("a.txt", clone.git("show", ":a.txt") + "\n")
+    assert apply_fixes(staged, [mend(clone, "mended\n")]).paths == ("a.txt",)
+    assert clone.git("show", ":a.txt") == "mended"
+
+
+@pytest.mark.parametrize("words", [(), ("-a",)])
+def test_nothing_is_mended_for_a_git_that_was_ended(clone: Clone, words: Sequence[str]) -> None:
+    """A program with windows ends git alone, and neither its group nor us."""
+    slow = f'"sh -c \'echo $$ > {clone.path}/.git/running; sleep 60; sed -i s/teh/the/ -- \\"$@\\"\' - {{files}}"'
+    rules = textwrap.dedent(RULES).replace('"sed -i s/teh/the/ -- {files}"', slow)
+    clone.repository.commit("Slow", {"gate.toml": rules})
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    running = clone.path / ".git/running"
+    command = ["git", "commit", "-q", "-m", "x", *words]
+    with subprocess.Popen(command, cwd=clone.path, env=git_env(), stderr=subprocess.PIPE, start_new_session=True) as git:
+        wait_for(lambda: running.exists() and running.read_text().endswith("\n"))
+        git.terminate()
+        assert git.stderr is not None
+        said = git.stderr.read()  # to the end of the hook as well, which has it open
+    assert b"gate: interrupted" in said
+    assert not processes.is_alive(int(running.read_text()))
+    assert (clone.read("a.txt"), clone.status()) == ("teh\n", "M  a.txt\n")
+    assert not (clone.path / ".git/index.lock").exists()
