@@ -86,6 +86,8 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
         reason = "nothing to do: no file matches"
         return RunEnd(request, Outcome.GREEN, now, now, isolation=isolation, reason=reason)
     started_at = time.time()
+    given = [] if check.fix or place.altered is None else [place.folder / check.folder / name for name in files or ()]
+    stamps = [*map(_stamp, given)]
     placed = _placed_reports(check, place)
     deadline = time.monotonic() + check.timeout_s
     ends: list[_End] = []
@@ -110,6 +112,10 @@ def run_check(request: RunRequest, place: Place, settings: RunSettings, log: Pat
         altered = place.altered()
         if altered:
             outcome, reason = Outcome.RED, _altered_files(altered)
+    elif outcome is Outcome.GREEN and place.altered is not None and stamps != [*map(_stamp, given)]:
+        handed = {os.path.normpath(os.path.join(check.folder, name)) for name in files or ()}  # noqa: PTH118 - as paths of a tree
+        if rewritten := [path for path in place.altered() if path in handed]:
+            outcome, reason = Outcome.RED, _rewritten_files(rewritten)
     exit_code = next((end.code for end in ends if end.code), 0)
     return RunEnd(
         request,
@@ -547,9 +553,26 @@ def _judge_retest(asked: Sequence[str], outcome: Outcome, reason: str, tests: Se
     return Outcome.INFRASTRUCTURE, f"the failed tests could not be run alone: {reason or 'exit code 0'}, and {told}"
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    """By what a file is known again that nobody has written."""
+    try:
+        stats = path.lstat()
+    except OSError:
+        return ()
+    return stats.st_ino, stats.st_size, stats.st_mode, stats.st_mtime_ns, stats.st_ctime_ns
+
+
 def _altered_files(paths: Sequence[str]) -> str:
+    return f"it mended {_some(paths)}: what was checked is not what is right"
+
+
+def _rewritten_files(paths: Sequence[str]) -> str:
+    return f"it rewrote {_some(paths)}, which reached nobody: give the check fix = true, or have it only look"
+
+
+def _some(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return f"it mended {', '.join(paths[:3])}{more}: what was checked is not what is right"
+    return f"{', '.join(paths[:3])}{more}"
 
 
 def _is_in_tree(program: str) -> bool:

@@ -294,7 +294,7 @@ class Session:
             fixes.append(Mended(path, mode.decode(), blob.decode(), made, mode.decode()))
         request = RunRequest(run, job.check, job.key or InputKey(""), self._tree, files=job.files)
         outcome = Outcome.RED if said else Outcome.GREEN
-        reason = text.found(len(said)) if said else ""
+        reason = text.found(len(said), mends_in_vain=bool(mended) and not job.check.fix) if said else ""
         end = RunEnd(request, outcome, started_at, time.time(), exit_code=1 if said else 0, reason=reason)
         return end, tuple(fixes)
 

@@ -274,8 +274,9 @@ def blocked_by(need: CheckName) -> str:
     return f"not run: it needs {shown(need)}, which is not green"
 
 
-def found(count: int) -> str:
-    return "1 finding" if count == 1 else f"{count} findings"
+def found(count: int, *, mends_in_vain: bool = False) -> str:
+    told = "1 finding" if count == 1 else f"{count} findings"
+    return f"{told}; what --fix mends reaches nobody unless the check has fix = true" if mends_in_vain else told
 
 
 def skipped_by(variable: str) -> str:

@@ -620,3 +620,38 @@ def test_nothing_is_mended_for_a_git_that_was_ended(clone: Clone, words: Sequenc
     assert not processes.is_alive(int(running.read_text()))
     assert (clone.read("a.txt"), clone.status()) == ("teh\n", "M  a.txt\n")
     assert not (clone.path / ".git/index.lock").exists()
+
+
+@pytest.mark.parametrize("folder", ["", "sub/"])
+def test_a_check_that_rewrites_what_it_is_given_is_red_unless_it_may(clone: Clone, folder: str) -> None:
+    """Else it would be green, and what it looked at not be right."""
+    rules = textwrap.dedent(RULES).replace("fix = true\n", "")
+    clone.repository.commit("No fix", {"gate.toml": '[nested]\nfolders = ["sub"]\n' + ("" if folder else rules)})
+    if folder:
+        clone.repository.commit("Nested", {"sub/gate.toml": rules})
+    clone.write(f"{folder}a.txt", "teh\n")
+    clone.git("add", f"{folder}a.txt")
+    code, said = clone.commit()
+    assert (code, clone.read(f"{folder}a.txt"), clone.status().split()[1]) == (1, "teh\n", f"{folder}a.txt")
+    assert f"it rewrote {folder}a.txt, which reached nobody: give the check fix = true, or have it only look" in said
+
+
+def test_a_check_may_write_what_it_is_not_given(clone: Clone) -> None:
+    command = '"touch a.txt; echo more >> b.txt; : {files}"'
+    rules = textwrap.dedent(RULES).replace("fix = true\n", "").replace('"sed -i s/teh/the/ -- {files}"', command)
+    clone.repository.commit("Other", {"gate.toml": rules})
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert code == 0, said
+
+
+def test_hygiene_that_may_mend_nothing_says_so(clone: Clone) -> None:
+    rules = textwrap.dedent(RULES).replace("fix = true\n", "")
+    rules = rules.replace("sed -i s/teh/the/ -- {files}", "gate hygiene trailing-whitespace --fix -- {files}")
+    clone.repository.commit("Hygiene", {"gate.toml": rules})
+    clone.write("a.txt", "blank \n")
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert (code, clone.read("a.txt")) == (1, "blank \n")
+    assert "1 finding; what --fix mends reaches nobody unless the check has fix = true" in said
