@@ -145,11 +145,13 @@ NOTHING_MATCHED = _matched([_group([_bucket({})] * FAN_OUT)] * FAN_OUT)
 class KeyMaker:
     """Makes the keys of one repository and remembers the newest commits it has seen. For one thread at a time.
 
-    version_of: asked once per process for the output of each command in ``Check.tools``.
+    version_of: asked once per process for the output of each command in ``Check.tools``. top: of the work tree that tools
+    named by a path of it are in; "": there is none, as on the server, and they count as missing.
     """
 
-    def __init__(self, git: Git, version_of: Callable[[str], str] | None = None) -> None:
+    def __init__(self, git: Git, version_of: Callable[[str], str] | None = None, *, top: str = "") -> None:
         self._git = git
+        self._top = top
         self._version_of = version_of or tool_version
         self._definitions: dict[Check, bytes] = {}
         self._trees: OrderedDict[Sha, Sha] = OrderedDict()
@@ -215,9 +217,13 @@ class KeyMaker:
         """Digest of what a check is; its tools are asked for their versions."""
         known = self._definitions.get(check)
         if known is None:
-            versions = {tool: self._version_of(tool) for tool in check.tools}
-            known = self._definitions[check] = definition_digest(check, versions)
+            known = self._definitions[check] = definition_digest(check, self.versions(check))
         return known
+
+    def versions(self, check: Check) -> dict[str, str]:
+        """What each tool of a check says of its version, or why it says nothing (``is_mute``)."""
+        folder = os.path.join(self._top, check.folder) if self._top else ""  # noqa: PTH118 - of the local path, see hooks.inputs
+        return {tool: self._version_of(_placed(tool, folder) if folder else tool) for tool in check.tools}
 
     def _tree_of(self, commit: Sha) -> Sha:
         known = self._trees.get(commit)
@@ -325,6 +331,24 @@ def _encoded(value: Value) -> bytes:
         case _:
             kind, raw = b"f", repr(float(value)).encode()
     return b"%b%d:%b" % (kind, len(raw), raw)
+
+
+def _placed(tool: str, folder: str) -> str:
+    """The command of a tool that is named by a path, as it is called from elsewhere."""
+    program, blank, rest = tool.partition(" ")
+    if "/" not in program or program.startswith(("/", "'", '"')):
+        return tool
+    from shlex import quote  # few checks name tools
+
+    return f"{quote(os.path.join(folder, program))}{blank}{rest}"  # noqa: PTH118 - a string, as it was given
+
+
+_MUTE = ("cannot be read: ", "is empty", "cannot be started: ", "did not answer within ", "exit code ")
+
+
+def is_mute(version: str) -> bool:
+    """Whether this is what ``tool_version`` says of a tool that told none."""
+    return version.startswith(_MUTE)
 
 
 @cache

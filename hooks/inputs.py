@@ -5,13 +5,13 @@ staged tree has moved far from its base, and what nobody had looked at is noted 
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from ci import RUNTIME
 from ci.digest import digest
 from ci.git import PlainGit
-from ci.keys import KeyMaker, matcher
+from ci.keys import KeyMaker, is_mute, matcher
 from ci.keytable import KEY_VERSION, KeyTable, Row, edits_of
 from ci.model import Check, CheckName, InputKey, Sha
 from hooks.known import MOST_EDITS, is_config
@@ -21,7 +21,7 @@ class Inputs:
     """Of all checks of a stage, in one tree.
 
     table: where it is kept; "": nowhere, for trees that come by once. also: paths that will be asked for and that the tree
-    need not have. commit: that has the tree, when there is one.
+    need not have. commit: that has the tree, when there is one. top: of the work tree.
     """
 
     def __init__(
@@ -33,11 +33,12 @@ class Inputs:
         table: str = "",
         also: Iterable[str] = (),
         commit: Sha | None = None,
+        top: str = "",
     ) -> None:
         self._git = git
         self._tree = tree
         self._commit = commit
-        self._maker = KeyMaker(git)
+        self._maker = KeyMaker(git, top=top)
         self._edits: dict[bytes, bytes | None] = {}
         self._rows: dict[CheckName, Row] = {}
         self._table = self._opened(table, checks) if table else None
@@ -73,6 +74,13 @@ class Inputs:
             content = self._table.matched(self._rows[check.name].inputs, self._edits)
             keys[check.name] = InputKey(digest(KEY_VERSION, self._maker.definition(check), b"inputs", content))
         return keys
+
+    def mute_tools(self, checks: Iterable[Check]) -> Iterator[tuple[CheckName, str, str]]:
+        """(check, tool, why) of tools that say no version: an upgrade of one would not be seen."""
+        for check in checks:
+            for tool, version in self._maker.versions(check).items() if check.tools else ():
+                if is_mute(version):
+                    yield check.name, tool, version
 
     def listing(self, check: Check) -> tuple[bytes, ...] | None:
         """The records of a check with declared inputs, as a run takes them; None: the run is to look itself."""

@@ -224,11 +224,12 @@ class _Round:
         skipped = skipped_checks(self.checks)
         wanted = [check for check in self.checks if check.name not in skipped]
         table = f"{staged.git_dir}/{TABLE}" if wish.stage is Stage.PRE_COMMIT and not wish.only else ""
-        inputs = Inputs(self._git, self.scope.tree, self.checks, table=table, also=changed or ())
+        inputs = Inputs(self._git, self.scope.tree, self.checks, table=table, also=changed or (), top=staged.top)
         self._jobs, self._idle = jobs_of(inputs, self.scope, wanted, changed)
         self._idle += [Report(name, None, idle=lines.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
         self.applied = Applied((), b"")
         self.warnings = vain_skips(self._rules.checks)
+        self.warnings += [text.mute_tool(*each) for each in inputs.mute_tools(wanted)]
         self.known_until = float("inf")
         self.is_kept = True
 

@@ -145,7 +145,7 @@ def _answers(
         text.warn(f"gate: {line}")
     skipped = skipped_checks(question.checks)
     wanted = [check for check in question.checks if check.name not in skipped]
-    inputs = Inputs(git, question.scope.tree, question.checks, commit=commit)
+    inputs = Inputs(git, question.scope.tree, question.checks, commit=commit, top=str(top or ""))
     jobs, idle = jobs_of(inputs, question.scope, wanted, question.changed)
     idle += [Report(name, None, idle=lines.SKIPPED, reason=text.skipped_by(SKIP)) for name in skipped]
     settings = RunSettings(isolation="plain", pass_env=config.run.pass_env, log_max_bytes=config.run.log_max_bytes)

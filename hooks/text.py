@@ -279,6 +279,11 @@ def found(count: int, *, mends_in_vain: bool = False) -> str:
     return f"{told}; what --fix mends reaches nobody unless the check has fix = true" if mends_in_vain else told
 
 
+def mute_tool(check: str, tool: str, why: str) -> str:
+    line = why.strip().splitlines()[0]
+    return f"{tool!r}, which the check {shown(check)} names in tools, tells no version ({line}): an upgrade will not be seen"
+
+
 def skipped_by(variable: str) -> str:
     return f"by {variable}; the gate runs it all the same"
 

@@ -473,6 +473,22 @@ def test_what_hangs_on_tools_or_on_a_dirty_tree_is_looked_at_each_time(clone: Cl
     assert clone.markers() == []
 
 
+def test_a_tool_beside_the_tracked_files_is_asked_where_it_is(clone: Clone) -> None:
+    tool = clone.path / "env's/linter"
+    tool.parent.mkdir()
+    rule = NO_TODO.replace("inputs", 'tools = ["env\'s/linter --version"]\n    inputs')
+    clone.rule('[hooks]\nlink = ["env\'s"]\n' + textwrap.dedent(rule))
+    clone.repository.write(".gitignore", "env*\n")
+    clone.stage({"src/a.py": "A\n"})
+    assert "which the check todo names in tools, tells no version (cannot be started: " in clone.check().stderr
+    for version in ("1.0", "2.0"):
+        tool.write_text(f"#!/bin/sh\necho {version}\n")
+        tool.chmod(0o755)
+        assert clone.outcomes() == {"todo": "green"}
+        assert clone.outcomes() == {"todo": "cached"}
+    assert clone.check().stderr == ""
+
+
 def test_red_takes_the_marker_away(clone: Clone, tmp_path: Path) -> None:
     """A flaky check was green, and is red when it is asked again."""
     flag = tmp_path / "flag"
