@@ -253,7 +253,7 @@ def _open_http(where: str, server: Any) -> Any:
     from gate.web.tokens import find
 
     host, _, port = where.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or int(port) > 65_535:
         raise UserError(f"--http {where!r}: write HOST:PORT, as in 127.0.0.1:8080")
     gates = {one.repository.name.removesuffix(".git"): one.gate for one in server.served}
     if len(gates) < len(server.served):
@@ -281,9 +281,11 @@ def _status(arguments: argparse.Namespace) -> int:
     lines = [f"{trunk['branch']} is at {commit}, {trunk['state']}; the gate is {found['gate']}"]
     if trunk["closed"]:
         lines.append(f"closed by {trunk['closed']['by']}: {trunk['closed']['reason']}")
+    if trunk["broken"]:
+        lines.append(f"closed: {trunk['broken']}; a change that mends it, based on {trunk['branch']}, lands")
     if trunk["red"]:
         changes = [f"change {item['change']}" if item["change"] else item["commit"][:10] for item in trunk["suspects"]]
-        lines.append(f"red: {', '.join(trunk['red'])}; suspects: {', '.join(changes)}")
+        lines.append(f"red: {', '.join(trunk['red'])}" + (f"; suspects: {', '.join(changes)}" if changes else ""))
     if trunk["promoted"]:
         lines.append(f"green/{trunk['branch']} is at {trunk['promoted'][:10]}")
     lines += [_waiting_line(item) for item in found["waiting"]] or ["nothing waits"]

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,14 +110,17 @@ def status(at: Office) -> Json:
     """The queue, trunk, what runs, and the newest verdicts."""
     state, trunk = at.state, at.repository.trunk_name
     judged = state.judged.get(state.trunk) if state.trunk else None
-    waiting, troubles = _planned(at.repository)
+    seen = _planned(at.repository)
+    waiting = seen["waiting"]
+    red = list(dict.fromkeys([*(judged.red if judged else ()), *seen["red"]]))
     return {
         "repository": str(at.repository.git_dir),
         "trunk": {
             "branch": trunk,
             "commit": state.trunk,
-            "state": "unknown" if judged is None else "green" if judged.green else "red",
-            "red": list(judged.red) if judged else [],
+            "state": "red" if red else "unknown" if judged is None else "green",
+            "red": red,
+            "broken": seen["closed"],
             "suspects": [
                 {"commit": commit, "change": state.landed_by.get(commit)} for commit in (judged.suspects if judged else ())
             ],
@@ -137,7 +140,7 @@ def status(at: Office) -> Json:
         ],
         "recent": _recent(state, trunk),
         "deploys": deploys(at)["environments"],
-        "troubles": troubles,
+        "troubles": seen["troubles"],
         "gate": "running" if is_running(at.repository) else "not running",
     }
 
@@ -152,7 +155,7 @@ def why(at: Office, change: int) -> Json:
     if verdict is Verdict.REFUSED and decided is not None:
         reasons = [text.as_data(cause, trunk) for cause in decided.reasons]
     elif verdict is None:
-        reasons = _planned(at.repository)[0].get(str(change), [])
+        reasons = _planned(at.repository)["waiting"].get(str(change), [])
     story = [{"at": text.moment(event.at), "text": text.event(event, trunk)} for event in _story(at, item)]
     return {
         "change": item.change,
@@ -372,13 +375,13 @@ def token_list(at: Office) -> Json:
 # --- parts --------------------------------------------------------------------------------------------------------------
 
 
-def _planned(repository: Repository) -> tuple[dict[str, list[Json]], list[str]]:
-    """Why each change waits, by number, and what keeps deploys from going on, as the daemon saw it last."""
-    try:
-        found = json.loads((repository.folder / PLAN_FILE).read_bytes())
-        return found["waiting"], found["troubles"]
-    except (OSError, ValueError, KeyError):
-        return {}, []
+def _planned(repository: Repository) -> Json:
+    """What the daemon saw last. waiting: why each change waits, by number. troubles: what keeps deploys from going on. red:
+    checks that are red on trunk, for which changes are held. closed: what is wrong with trunk's gate.toml, or None."""
+    found: Json = {"waiting": {}, "troubles": [], "red": [], "closed": None}
+    with suppress(OSError, ValueError):
+        found |= json.loads((repository.folder / PLAN_FILE).read_bytes())
+    return found
 
 
 def _waiting(item: Submission, plan: dict[str, list[Json]]) -> Json:

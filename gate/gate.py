@@ -20,7 +20,7 @@ from ci.deploy.model import DeployFact
 from ci.errors import Unavailable
 from ci.git import GitFailed
 from ci.keys import KeyMaker
-from ci.model import InputKey, Result, RunEnd, RunId, RunRequest, Sha, Stage
+from ci.model import CheckName, InputKey, Result, RunEnd, RunId, RunRequest, Sha, Stage
 from ci.run import RunSettings
 from ci.workers import Workers
 from gate import config, text
@@ -168,7 +168,14 @@ class Gate:
             for decision in self.plan.decisions
             if isinstance(decision, Hold)
         }
-        made: dict[str, object] = {"waiting": waiting, "troubles": list(self._deployer.troubles)}
+        holds = [decision for decision in self.plan.decisions if isinstance(decision, Hold)]
+        red = {str(cause.check) for hold in holds for cause in hold.reasons if cause.why is Why.TRUNK_RED}
+        made: dict[str, object] = {
+            "waiting": waiting,
+            "troubles": list(self._deployer.troubles),
+            "red": sorted(red),
+            "closed": self._trunk_trouble,
+        }
         if made == self._published:
             return
         path = self.repository.folder / PLAN_FILE
@@ -530,8 +537,8 @@ class Gate:
         if status.is_over:
             self._pipeline_waits = False
             red = status.red + status.could_not_run
-            suspects = () if status.is_green else self._suspects(commit, judged)
-            self._record(TrunkJudged(now, commit, status.is_green, red, suspects))
+            suspects = () if status.is_green else self._suspects(commit, status.red or red)
+            self._record(TrunkJudged(now, commit, status.is_green, red, suspects, status.could_not_run))
             return True
         free = 0 if self._is_renewing else self._workers.capacity - len(self.state.runs)
         starts = status.start[: max(0, free)]
@@ -548,11 +555,13 @@ class Gate:
             self._launch(requests, events)
         return bool(requests)
 
-    def _suspects(self, commit: Sha, judged: dict[Sha, bool]) -> tuple[Sha, ...]:
+    def _suspects(self, commit: Sha, red: tuple[CheckName, ...]) -> tuple[Sha, ...]:
         since = (f"^{self.state.promoted}",) if self.state.promoted else ()
         asked = ("rev-list", "--first-parent", "--reverse", "-n", "1000", "--end-of-options", commit, *since)
         history = [Sha(line) for line in self.repository.git.run(*asked).text.splitlines()]
-        return culprit.suspects(history, judged)
+        ended = self.state.judged.items()
+        judged = {each: event.seen_red for each, event in ended if event.green or event.seen_red}
+        return culprit.suspects(history, judged | {commit: red})
 
     def _promote(self) -> bool:
         """Move the promotion ref to the newest green commit that trunk still has, if it is not there yet."""

@@ -234,13 +234,19 @@ class TrunkOpened:
 
 @dataclass(frozen=True, slots=True)
 class TrunkJudged:
-    """A post-commit pipeline ended. suspects: first-parent commits since the last green one, oldest first."""
+    """A post-commit pipeline ended. suspects: first-parent commits that can have turned it red, oldest first. unrun: of
+    ``red``, those that the machine could not run, which says nothing of the commit."""
 
     at: float
     commit: Sha
     green: bool
     red: tuple[CheckName, ...] = ()
     suspects: tuple[Sha, ...] = ()
+    unrun: tuple[CheckName, ...] = ()
+
+    @property
+    def seen_red(self) -> tuple[CheckName, ...]:
+        return tuple(check for check in self.red if check not in self.unrun)
 
 
 @dataclass(frozen=True, slots=True)

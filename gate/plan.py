@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
+from math import inf
 from typing import assert_never
 
 from ci.model import Check, CheckName, InputKey, Result, Sha
@@ -544,6 +545,9 @@ class _Draft:
                 return _Finding(reason, (_Wanted(need, candidate, because),))
             case Standing.GREEN:
                 control = self._evidence(base).green
+                assert control is not None
+                if control.finished_at < change.retried_at:
+                    control = None  # somebody doubts the verdict: what trunk was then is asked anew, too
             case Standing.RED:
                 control = without.red[0][1]
             case Standing.STUCK:
@@ -556,7 +560,9 @@ class _Draft:
         trunk_has_tests = not any(attempt.tests for attempt in self._evidence(base).attempts)
         if advice.step is Step.REFUSE and tests and trunk_has_tests and self._fails_elsewhere(change, need, tests):
             passes = [each for each in case.control_passes if set(tests) <= set(each.tests)]
-            if len(passes) < len(case.reds):  # else trunk would have shown by now what this change has shown so often
+            # Where what trunk was is not believed for as long as that takes, it would begin again and again.
+            can_be_shown = (need.check.max_age_s or inf) > len(case.reds) * RETEST_APART_S
+            if len(passes) < len(case.reds) and can_be_shown:  # else trunk would have shown by now what the change has
                 not_before = passes[-1].finished_at + RETEST_APART_S if passes else 0.0
                 advice = replace(advice, step=Step.CONTROL, tests=tests, not_before=not_before)
         match advice.step:
@@ -570,7 +576,8 @@ class _Draft:
                 odds = advice.blame.odds
                 return _Finding(Reason(Why.TRUNK_RED, check=name, run=control.run, tests=control.failed, odds=odds))
             case Step.CONTROL if control is None:
-                runs = tuple(_Wanted(open_, candidate.parent, "is it red without the change?") for open_ in without.open)
+                asked = without.open or ((base,) if without.standing is Standing.GREEN else ())
+                runs = tuple(_Wanted(open_, candidate.parent, "is it red without the change?") for open_ in asked)
                 return _Finding(Reason(Why.WAITS_FOR_CHECK, check=name, detail="on trunk without the change"), runs)
             case Step.CONTROL if trunk_has_tests:
                 reason = Reason(Why.WAITS_FOR_CHECK, check=name, detail="on trunk without the change")

@@ -175,7 +175,7 @@ def event(fact: Event, trunk: str = "main", deploys: DeployState | None = None) 
         case TrunkJudged(green=True):
             return f"{trunk} at {fact.commit[:10]} is green"
         case TrunkJudged():
-            since = "" if len(fact.suspects) < 2 else f"; {len(fact.suspects)} commits came since the last green one"
+            since = "" if len(fact.suspects) < 2 else f"; {len(fact.suspects)} commits can have done it"
             return clean(f"{trunk} at {fact.commit[:10]} is red: {names(fact.red)}{since}")
         case Promoted():
             return f"green/{trunk} moved to {fact.commit[:10]}"

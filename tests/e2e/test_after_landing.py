@@ -65,6 +65,10 @@ def test_the_promotion_ref_follows_green_and_stays_behind_red(tmp_path: Path) ->
     found = stand.gate_json("status")["trunk"]
     assert (found["state"], found["red"]) == ("red", ["e2e"])
     assert found["suspects"] == [{"commit": stand.trunk(), "change": bad}]
+    landed = stand.trunk()
+    stand.submit("beside it", {"unit": "2"})
+    stand.settle()
+    assert stand.gate_json("status")["trunk"]["suspects"] == [{"commit": landed, "change": bad}]
     stand.submit("mend", {"broken": None})
     stand.settle()
     assert stand.server.head(GREEN) == stand.trunk()

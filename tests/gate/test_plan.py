@@ -748,6 +748,44 @@ def test_a_red_result_from_before_a_green_one_is_not_told_when_that_one_is_too_o
     assert queue.tested() == {("scan", (1,))}
 
 
+@pytest.mark.parametrize("max_age_s", [30.0, 60.0, 90.0, 130.0, 200.0, None])
+def test_two_that_fail_the_same_test_are_refused_however_soon_a_result_is_too_old(max_age_s: float | None) -> None:
+    lint = code("lint", "a", "b", breaks=[{"a": "1"}], max_age_s=max_age_s, retest=True)
+    queue = World((lint,), {"a": "0", "b": "0"}, workers=4, outlook=Outlook(flakes={CheckName("lint"): 0.01}))
+    began = queue.now
+    queue.push({"a": "1"})
+    queue.push({"a": "1"})
+    while queue.state.waiting and queue.now < began + 1_800.0:
+        made = queue.turns()
+        if queue.running:
+            queue.finish_check(next(iter(queue.running)))
+        elif made.look_again_at is not None:
+            queue.now = max(queue.now, made.look_again_at)
+    assert (queue.verdict(1), queue.verdict(2)) == (REFUSED, REFUSED)
+    assert len(queue.started) <= 12
+
+
+def test_after_a_retry_trunk_is_asked_anew_though_it_was_green_once() -> None:
+    """A service is down for good: what trunk was before that says nothing of it now."""
+    queue = one_check()
+    queue.push({"b": "1"})
+    queue.turns()
+    queue.finish("unit", 1, Outcome.RED)
+    queue.turns()
+    queue.finish("unit", None)
+    queue.turns()
+    assert queue.verdict(1) is REFUSED
+    queue.wait(10.0)
+    queue.retry(1)
+    queue.turns()
+    queue.finish("unit", 1, Outcome.RED)
+    queue.turns()
+    assert queue.tested() == {("unit", ())}
+    queue.finish("unit", None, Outcome.RED)
+    queue.turns()
+    assert queue.whys(1) == [Why.TRUNK_RED]
+
+
 def test_a_retry_reopens_a_refused_change_and_runs_the_red_check_again() -> None:
     queue = one_check()
     queue.push({"a": "bad"})

@@ -142,7 +142,7 @@ def test_only_what_passes_by_itself_or_says_its_cure_has_no_cure(why: Why) -> No
         (TrunkJudged(1.0, COMMIT, green=True), "main at 0123456789 is green"),
         (
             TrunkJudged(1.0, COMMIT, green=False, red=(UNIT,), suspects=(COMMIT, COMMIT)),
-            "main at 0123456789 is red: unit; 2 commits came since the last green one",
+            "main at 0123456789 is red: unit; 2 commits can have done it",
         ),
         (Promoted(1.0, COMMIT), "green/main moved to 0123456789"),
     ],
