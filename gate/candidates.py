@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ci.keys import KeyMaker
-from ci.model import Check, Sha
+from ci.model import Check, CheckName, Sha
 from gate import trust
 from gate.config import CONFIG_NAME, Config
 from gate.merge import Joined, Title, merge_change
@@ -22,11 +22,13 @@ REMEMBERED = 20_000  # merges kept in memory
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a candidate is made from: its changes' submissions, and of each the heads that it is stacked on and its paths."""
+    """What a candidate is made from: its changes' submissions, and of each the heads that it is stacked on and its paths.
+    waived: checks that it need not pass as trunk has them, should it replace or remove them."""
 
     submissions: Mapping[Entry, Submission]
     stacked_on: Mapping[Entry, tuple[Sha, ...]]
     paths: Mapping[Entry, frozenset[str]]
+    waived: frozenset[CheckName] = frozenset()
 
 
 class Candidates:
@@ -57,6 +59,8 @@ class Candidates:
         if isinstance(own, Reason):
             return Unmerged(own)
         added = tuple(check for check in own if check not in checks)
+        if altered and material.waived:
+            checks = tuple(check for check in checks if check in own or check.name not in material.waived)
         return Merged(commit, tree, self._needs_of(commit, tree, checks, near) + self._needs_of(commit, tree, added, near))
 
     def commits(self, candidate: Candidate) -> tuple[Sha, ...]:

@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     approve = command("approve", _ask("approve"), "approve the newest revision of a change")
     approve.add_argument("change", type=_number)
     approve.add_argument("--revision", type=_number, metavar="R", help="approve only if R is still the newest")
+    waive = "it need not pass CHECK as trunk has it, which it replaces or removes; may be given more than once"
+    approve.add_argument("--waive", action="append", default=[], metavar="CHECK", help=waive)
     close = command("close", _ask("close"), "land nothing until trunk is opened again")
     close.add_argument("reason")
     command("open", _ask("open_trunk"), "land again")
@@ -450,7 +452,9 @@ def _asked(name: str, found: Json) -> str:
             return "trunk's pipeline is tried again" if found["change"] == 0 else f"change {found['change']} is tried again"
         case "approve":
             missing = f"; still missing: {'; '.join(found['missing'])}" if found["missing"] else ""
-            return f"change {found['change']} revision {found['revision']} approved by {found['by']}{missing}"
+            waived = f", without {', '.join(found['waived'])} as trunk has it" if found["waived"] else ""
+            again = "; it is tried again" if found["retried"] else ""
+            return f"change {found['change']} revision {found['revision']} approved by {found['by']}{waived}{missing}{again}"
         case "close":
             return f"closed: {found['reason']}"
         case "open_trunk":

@@ -7,7 +7,7 @@ them work while no daemon runs.
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from ci.deploy.model import RollbackRequested
 from ci.deploy.plan import ROLLBACK, Deploy
 from ci.deploy.text import deploy_line
 from ci.errors import UserError
+from ci.model import CheckName
 from gate import text, trust
 from gate.config import Config
 from gate.feed import read_lines
@@ -301,25 +302,36 @@ def retry(at: Office, change: int, by: str) -> Json:
     return {"change": change, "retried": True, "by": by}
 
 
-def approve(at: Office, change: int, by: str, revision: int | None = None) -> Json:
-    """Approve the newest revision of a waiting change. revision: the one that was looked at; an error if another came."""
+def approve(at: Office, change: int, by: str, revision: int | None = None, waive: Sequence[str] = ()) -> Json:
+    """Approve the newest revision of a waiting change. revision: the one that was looked at; an error if another came.
+
+    waive: checks that it replaces or removes, and need not pass as trunk has them: a check that is wrong on trunk could
+    else never be mended. A change that such a check has refused is tried again.
+    """
     item = at.submission(change)
     if revision not in (None, item.revision):
         raise UserError(f"change {change} is at revision {item.revision} now, not {revision}: look at that one first")
-    _require_waiting(at, item, "be approved")
+    is_refused = bool(waive) and at.state.verdicts.get(item.change) is Verdict.REFUSED
+    if not is_refused:
+        _require_waiting(at, item, "be approved")
     policy = at.policy()
     rules = policy.trust
     if not trust.may_approve(rules, by, at.repository.owner):
         people = text.names(rules.maintainers or (at.repository.owner,), "or")
         raise UserError(f"{by} may not approve changes here: {people} may")
-    at.record(ApprovalGiven(time.time(), item.change, item.revision, by))
+    if waive:
+        _require_replaced(at, item, by, waive)
+    at.record(ApprovalGiven(time.time(), item.change, item.revision, by, tuple(map(CheckName, waive))))
+    if is_refused:
+        at.record(RetryRequested(time.time(), item.change, by))
     missing: list[str] = []
     if at.state.trunk is not None:
         paths = read_change(at.repository.git, at.state.trunk, item.head)[1]
         given = {*at.state.approvals.get((item.change, item.revision), ()), by}
         left = trust.missing_approvals(rules, item.by, paths, given, at.repository.owner, policy.nested)
         missing = [text.reason(cause, at.repository.trunk_name) for cause in left]
-    return {"change": change, "revision": item.revision, "approved": True, "by": by, "missing": missing}
+    told = {"change": change, "revision": item.revision, "approved": True, "by": by, "missing": missing}
+    return told | {"waived": list(waive), "retried": is_refused}
 
 
 def close(at: Office, by: str, reason: str) -> Json:
@@ -442,6 +454,21 @@ def _require_waiting(at: Office, item: Submission, what: str) -> None:
     verdict = at.state.verdicts.get(item.change)
     if verdict is not None:
         raise UserError(f"change {item.change} was {verdict.value} already: it cannot {what}")
+
+
+def _require_replaced(at: Office, item: Submission, by: str, waived: Sequence[str]) -> None:
+    """Whether the change leaves no check of these names as trunk has it, and this person may say that it need not."""
+    _require_maintainer(at, by, "waive a check")
+    theirs = at.repository.rules(item.head)
+    if not isinstance(theirs, Config):
+        raise UserError(f"the gate.toml of change {item.change} is broken: it has to be mended first")
+    ours = {check.name: check for check in at.policy().checks_before_landing()}
+    for name in waived:
+        check = ours.get(CheckName(name))
+        if check is None:
+            raise UserError(f"there is no check {name!r} before landing: there are {text.names(ours) or 'none'}")
+        if check in theirs.checks_before_landing():
+            raise UserError(f"change {item.change} leaves the check {name} as it is: only one that it alters can be waived")
 
 
 def _is_landing(at: Office, item: Submission) -> bool:

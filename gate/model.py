@@ -204,10 +204,13 @@ class TrunkMoved:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalGiven:
+    """waived: checks of trunk that the revision replaces or removes, and need not pass as trunk has them."""
+
     at: float
     change: ChangeId
     revision: int
     by: str
+    waived: tuple[CheckName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

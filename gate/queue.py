@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from ci.git import GitFailed
-from ci.model import Check, InputKey, Outcome, Result, Sha, Stage
+from ci.model import Check, CheckName, InputKey, Outcome, Result, Sha, Stage
 from ci.results import results_for_keys
 from gate import merge, text
 from gate.candidates import Candidates, Material
@@ -85,6 +85,8 @@ class Queue:
                 self._findings.forget([item.change])
                 if item.revision > 1:
                     self._described.clear()  # changes that are stacked on it see it too
+            case ApprovalGiven(waived=waived) if waived and state.trunk is not None:
+                self.forget_policy(state.trunk)
             case ApprovalGiven(change=change) | RetryRequested(change=change):
                 self._described = {entry: known for entry, known in self._described.items() if entry[0] != change}
                 if isinstance(event, RetryRequested):
@@ -221,7 +223,8 @@ class Queue:
                 self._book.drop(candidate)
             tested = [self._newest[id_] for id_, _ in candidate.entries[-candidate.together :] if id_ in self._newest]
             if isinstance(outcome, Merged) and len(tested) == candidate.together and candidate.base == state.trunk:
-                self._book.note(candidate, needs, tested, lambda key: self.evidence[key].green is not None)
+                ahead = [self._newest[id_] for id_, _ in candidate.entries[: -candidate.together] if id_ in self._newest]
+                self._book.note(candidate, needs, tested, lambda key: self.evidence[key].green is not None, ahead)
             known = [need.check.name for need in needs if self.evidence[need.key].green is not None]
             for need in needs:
                 self._users.setdefault(need.key, set()).add(change)
@@ -264,7 +267,8 @@ class Queue:
             submissions[entry] = next(item for item in state.revisions[change] if item.revision == revision)
             stacked[entry] = self._changes.stacked_heads(entry, state)
         paths = {entry: self._changes.paths(entry) for entry in candidate.entries}
-        return Material(submissions, stacked, paths)
+        waived = frozenset[CheckName]().union(*(state.waived.get(entry, ()) for entry in candidate.entries))
+        return Material(submissions, stacked, paths, waived)
 
     def _note_alone(self, change: ChangeId, commit: Sha, state: State) -> None:
         newest = state.waiting.get(change)

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from ci.deploy import model as deploys
 from ci.deploy.plan import DeployState, apply
-from ci.model import RunId, Sha
+from ci.model import CheckName, RunId, Sha
 from gate.model import (
     ApprovalGiven,
     ChangeId,
@@ -58,6 +58,7 @@ class State:
     verdicts: dict[ChangeId, Verdict] = field(default_factory=dict)  # of the changes that do not wait
     decided: dict[Entry, Decided] = field(default_factory=dict)
     approvals: dict[Entry, dict[str, float]] = field(default_factory=dict)
+    waived: dict[Entry, frozenset[CheckName]] = field(default_factory=dict)
     retried_at: dict[ChangeId, float] = field(default_factory=dict)  # TRUNK stands for trunk's own pipeline
     runs: dict[RunId, RunStarted] = field(default_factory=dict)  # not ended
     run_count: int = 0
@@ -113,7 +114,10 @@ def apply_event(state: State, event: Event) -> None:
         case TrunkMoved():
             state.trunk = event.new
         case ApprovalGiven():
-            state.approvals.setdefault((event.change, event.revision), {})[event.by] = event.at
+            entry = (event.change, event.revision)
+            state.approvals.setdefault(entry, {})[event.by] = event.at
+            if event.waived:
+                state.waived[entry] = state.waived.get(entry, frozenset()).union(event.waived)
         case RetryRequested():
             _retry(state, event)
         case TrunkClosed():

@@ -107,7 +107,7 @@ def cure(cause: Reason, trunk: str = "main") -> str:
         case Why.CONFLICT:
             return f"git fetch && git rebase origin/{trunk}, mend the conflict, and push again"
         case Why.CHECK_RED:
-            return "mend it and push again; gate retry tries the same commits once more"
+            return "mend it and push again; gate retry tries the same commits once more, and trunk without them"
         case Why.BROKEN_CONFIG:
             return "mend gate.toml ('gate config check' shows all that is wrong) and push again"
         case Why.SIGNED_COMMITS:
@@ -123,7 +123,8 @@ def cure(cause: Reason, trunk: str = "main") -> str:
         case Why.TRUNK_RED:
             return (
                 f"'gate log' with the change and {cause.check} shows its output; land a change that mends {trunk}, "
-                "or, when the gate's machine lacks something, add it and run 'gate retry'"
+                "or, when the gate's machine lacks something, add it and run 'gate retry'; where the check itself is wrong, "
+                f"land a gate.toml that mends it with 'gate approve --waive {cause.check}'"
             )
         case Why.INFRASTRUCTURE:
             return "see to the machine, then 'gate retry'"
@@ -164,7 +165,8 @@ def event(fact: Event, trunk: str = "main", deploys: DeployState | None = None) 
         case TrunkMoved():
             return f"{trunk} was moved to {fact.new[:10]} by somebody else than the gate"
         case ApprovalGiven():
-            return clean(f"change {fact.change} revision {fact.revision} approved by {fact.by}")
+            without = f", without {names(fact.waived)} as trunk has it" if fact.waived else ""
+            return clean(f"change {fact.change} revision {fact.revision} approved by {fact.by}{without}")
         case RetryRequested():
             what = f"change {fact.change}" if fact.change else f"the pipeline on {trunk}"
             return clean(f"{what} is tried again, asked by {fact.by}")

@@ -24,13 +24,22 @@ class TrialBook:
         return self._trials
 
     def note(
-        self, candidate: Candidate, needs: Iterable[Need], tested: Iterable[Change], is_green: Callable[[InputKey], bool]
+        self,
+        candidate: Candidate,
+        needs: Iterable[Need],
+        tested: Iterable[Change],
+        is_green: Callable[[InputKey], bool],
+        ahead: Iterable[Change] = (),
     ) -> None:
         """A candidate was merged. tested: the last ``together`` changes of it. is_green: of checks that they do not touch,
-        those which nobody has ever seen green are theirs, too, for somebody has to have them run."""
+        those which nobody has ever seen green are theirs, too, for somebody has to have them run. ahead: the other changes
+        of it, who see to what they touch themselves."""
         touched = frozenset[str]().union(*(change.touches for change in tested))
         change = candidate.entries[-1][0]
-        own = tuple(need for need in needs if need.check.name in touched or not is_green(need.key))
+        theirs = frozenset[str]().union(*(other.touches for other in ahead))
+        own = tuple(
+            need for need in needs if need.check.name in touched or not (need.check.name in theirs or is_green(need.key))
+        )
         self._trials[change] = {**self._trials.get(change, {}), candidate.assumption: own}
 
     def drop(self, candidate: Candidate) -> None:

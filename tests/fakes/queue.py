@@ -514,7 +514,8 @@ class World:
             merged = self.merges[candidate]
             if isinstance(merged, Merged) and candidate.base == self.trunk:
                 tested = map(self._newest, candidate.entries[-candidate.together :])
-                self.book.note(candidate, merged.needs, tested, self._is_green)
+                ahead = map(self._newest, candidate.entries[: -candidate.together])
+                self.book.note(candidate, merged.needs, tested, self._is_green, ahead)
 
     def _is_green(self, key: InputKey) -> bool:
         return any(True for _ in proofs(self.store.get(key, ())))

@@ -319,6 +319,35 @@ def test_a_green_run_without_one_ahead_that_is_unlikely_to_land_is_no_leave_to_l
     assert Why.WAITS_FOR_CHANGE in queue.whys(2)
 
 
+def test_nobody_lands_on_top_of_one_whose_own_past_is_assumed() -> None:
+    """The second is green without the first, which is unlikely to land; the third does not meddle with the first at all."""
+    codes = [code("c1", "f1", "f3"), code("c2", "f2", "f4")]
+    queue = queue_of(codes, [0.3, 0.9, 0.9], {}, workers=6)
+    for edits in ({"f1": "new"}, {"f3": "new", "f4": "new"}, {"f2": "new"}):
+        queue.push(edits)
+    queue.turns()
+    while runs := [run for run, start in queue.running.items() if 1 not in numbers(start)]:
+        queue.finish_check(runs[0])
+        queue.turns()
+    assert queue.tested() == {("c1", (1,)), ("c1", (1, 2))}
+    assert queue.landed == []
+
+
+def test_a_change_lands_ahead_of_those_that_wait_for_checks_it_has_no_part_in() -> None:
+    codes = [code("long 1", "f1"), code("long 2", "f2"), code("short", "f1", "f2", "f3")]
+    queue = queue_of(codes, [0.9, 0.9, 0.9], {"long 1": 3600.0, "long 2": 3600.0}, workers=20)
+    for path in ("f1", "f2", "f3"):
+        queue.push({path: "new"})
+    queue.turns()
+    while not queue.landed and queue.now < 10 * RUN_S:
+        queue.wait(30.0)
+        for run in [run for run, start in queue.running.items() if start.check.name == "short"]:
+            queue.finish_check(run)
+        queue.turns()
+    assert queue.landed == [((ChangeId(3), 1),)]
+    assert queue.tested() == {("long 1", (1,)), ("long 2", (1, 2))}
+
+
 def test_a_change_that_is_red_whatever_becomes_of_the_one_ahead_is_refused_before_that_is_known() -> None:
     queue = two_in_line(bad=[2])
     queue.end(2)

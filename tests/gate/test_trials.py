@@ -54,6 +54,12 @@ def test_a_change_has_a_part_in_the_checks_it_touches_and_in_those_that_nobody_h
     assert noted([change(2, UNIT)], {UNIT, LINT}) == (need(UNIT), need(DOCS))
 
 
+def test_what_those_ahead_have_yet_to_pass_is_for_them_to_have_run() -> None:
+    book = TrialBook()
+    book.note(on(1, 2), [need(UNIT), need(LINT), need(DOCS)], [change(2, UNIT)], lambda key: False, [change(1, UNIT, LINT)])
+    assert book.trials[TWO][ahead(ONE)] == (need(UNIT), need(DOCS))
+
+
 def test_tested_together_changes_share_what_each_of_them_touches() -> None:
     assert noted([change(1, LINT), change(2, UNIT)], {UNIT, LINT, DOCS}) == (need(UNIT), need(LINT))
 
