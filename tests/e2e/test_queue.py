@@ -271,7 +271,8 @@ def test_a_change_that_git_cannot_read_keeps_itself_waiting_and_nobody_else(stan
 
 class Blocker:
     """Twelve parts, each with a check; four changes whose checks wait to be let go; behind them one that touches all
-    parts and is thought to be bad; eight behind that, each of a part of its own. The bad one's own run waits as well."""
+    parts and is thought to be bad; eight behind that, each of a part of its own, whose checks end with the bad one as late as all.
+    The bad one's own run waits as well."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, red_with_first: str) -> None:
         """red_with_first: what the check of part p1 does where the first of the four is in."""
@@ -283,7 +284,9 @@ class Blocker:
         )
         check = f"test -e p1/bad || exit 0\n{self._until('bad')}exit 1\n"
         rules = PLAIN.replace("workers = 2", "workers = 40") + rules
-        self.stand = stand = Stand(folder, rules, {f"{part}/check.sh": check if part == "p1" else GOOD for part in parts})
+        late = {f"{part}/check.sh": f"test -e {part}/x || exit 0\n{self._until('late')}" for part in parts[4:]}
+        files = {f"{part}/check.sh": check if part == "p1" else GOOD for part in parts[:4]} | late
+        self.stand = stand = Stand(folder, rules, files)
         stand.settle()
         self.trunk = stand.trunk()
         self.first, *self.others = [
