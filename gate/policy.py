@@ -807,13 +807,30 @@ class _Board:
         if len(undecided) > COVER_AT_MOST or self._depends_on(member, member.direct & self.undecided):
             return False
         sure = member.direct & self.ready
-        for some in _subsets(undecided):
+        for some in self._pasts(undecided):
             if self._state_of(self._ask(sure | some, member.change))[0] is not member.state:
                 return False
         member.assumed = sure
         member.is_plain = False
         self._learn(member, self._ask(sure, member.change))
         return True
+
+    def _pasts(self, bits: list[int], shared: int = 0) -> Iterator[int]:
+        """Every subset that may come true beside these: nothing lands without what it depends on."""
+        among = shared | sum(bits)
+        for some in _subsets(bits):
+            if self._closed(shared | some, among) == shared | some:
+                yield some
+
+    def _closed(self, assumed: int, among: int) -> int:
+        """These without those that depend on another of ``among`` which is not assumed."""
+        while self._view.is_stacked:
+            missing = among & ~assumed
+            without = [other.bit for other in self._those(assumed & among) if self._depends_on(other, missing)]
+            if not without:
+                break
+            assumed &= ~sum(without)
+        return assumed
 
     def _depends_on(self, member: _Member, bits: int) -> bool:
         return any(self._bit_if_known(needed) & bits for needed in member.change.depends)
@@ -1148,7 +1165,8 @@ class _Board:
                 if other.change.id not in member.change.depends and not self._suspicion(other.at, member.at)
             )
             for cost, bits in _best_turns([cost for cost, _ in turns], [bit for _, bit in turns], member.path):
-                found[member.assumed ^ bits] = member.path * cost
+                assumed = self._closed(member.assumed ^ bits, member.direct & self.undecided)
+                found[assumed] = max(member.path * cost, found.get(assumed, 0.0))
         covers = self._blocker_covering if member.blocks else self._covering
         for assumed, chance in covers(member, undecided, usual_s, moment):
             if assumed != member.assumed or member.state is _State.FAR:
@@ -1193,7 +1211,7 @@ class _Board:
         (ends_at, rest_s), missing = _last(early), 0
         pasts: list[int] = []
         begun = False
-        for some in _subsets(bits):
+        for some in self._pasts(bits, shared):
             state, parts = self._state_of(self._ask(shared | some, member.change))
             if state in (_State.RED, _State.OUT):
                 return
@@ -1244,7 +1262,7 @@ class _Board:
             ends_at = max(ends_at, other.decided_at(moment))
         pasts: list[int] = []
         states: list[_State] = []
-        for some in _subsets([other.bit for other in late]):
+        for some in self._pasts([other.bit for other in late], shared):
             state, parts = self._state_of(self._ask(shared | some, member.change))
             states.append(state)
             ends_at = max(ends_at, moment + longest_s(parts, moment))

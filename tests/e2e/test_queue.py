@@ -271,8 +271,8 @@ def test_a_change_that_git_cannot_read_keeps_itself_waiting_and_nobody_else(stan
 
 class Blocker:
     """Twelve parts, each with a check; four changes whose checks wait to be let go; behind them one that touches all
-    parts and is thought to be bad; eight behind that, each of a part of its own, whose checks end with the bad one as late as all.
-    The bad one's own run waits as well."""
+    parts and is thought to be bad; eight behind that, each of a part of its own, whose checks end last of all where the bad
+    one is in. The bad one's own run waits as well."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, red_with_first: str) -> None:
         """red_with_first: what the check of part p1 does where the first of the four is in."""

@@ -367,6 +367,39 @@ def test_a_change_that_is_red_on_one_past_and_green_on_the_other_waits_for_the_o
     assert (queue.landed, queue.verdict(2)) == ([], None)
 
 
+@pytest.mark.parametrize("every_commit", [False, True])
+@pytest.mark.parametrize("chances", [(0.6, 0.95, 0.95), (0.51, 0.9, 0.9)])
+def test_no_past_is_proposed_in_which_a_change_lands_without_what_it_depends_on(
+    chances: tuple[float, ...], every_commit: bool
+) -> None:
+    queue = queue_of([code("unit", "f1", "f2", "f3")], chances, {}, workers=12, every_commit=every_commit)
+    queue.push({"f1": "new"})
+    queue.push({"f2": "new"}, depends=[1])
+    queue.push({"f3": "new"})
+    queue.turns()
+    for _ in range(3):
+        view = View(queue.snapshot(), queue.now)
+        assert {view.objection(each.change, each.ahead) for each in Worthwhile()(view) if each.may_start} == {None}
+        queue.turns()
+        queue.wait(100.0)
+    assert (3,) in queue.all_runs()  # neither of the others lands
+
+
+def test_a_change_overtakes_those_that_depend_on_each_other_once_all_that_may_become_of_them_is_covered() -> None:
+    queue = queue_of([code("unit", "f1", "f2", "f3")], (0.5, 0.95, 0.95), {}, workers=12, every_commit=True)
+    queue.push({"f1": "new"})
+    queue.push({"f2": "new"}, depends=[1])
+    queue.push({"f3": "new"})
+    queue.turns()
+    while not queue.landed and queue.now < 10 * RUN_S:
+        queue.wait(30.0)
+        for run in [run for run in queue.running if numbers(queue.running[run])[-1:] == (3,)]:
+            queue.finish_check(run)
+        queue.turns()
+    assert queue.landed[0] == ((ChangeId(3), 1),)
+    assert (2, 3) not in queue.all_runs()
+
+
 def test_what_a_change_depends_on_is_never_overtaken() -> None:
     queue = line(0.7, 0.7, workers=8, every_commit=True, waiting=1)
     push(queue, 2, depends=[1])
