@@ -41,7 +41,7 @@ BREAKS = (
     Break(
         "overtaking on one outcome only",
         "gate/policy.py",
-        "for some in _subsets(undecided):\n            if self._state_of(self._ask(sure",
+        "for some in self._pasts(undecided):\n            if self._state_of(self._ask(sure",
         "for some in [0]:\n            if self._state_of(self._ask(sure",
     ),
     Break(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gate.simulate.recorded import Recorded
 
 FEWEST_SEEDS = 10  # fewer say little; a warning tells
+MOST_SEEDS = 10_000
+DEFAULT_PRESET = "W1"
 DEFAULT_POLICY = "trunkgate"
 DEFAULT_POLICIES = f"{DEFAULT_POLICY},optimistic-first"
 
@@ -35,7 +37,7 @@ class Simulation:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     presets = ", ".join(sorted(PRESETS))
-    parser.add_argument("--preset", default="W1", metavar="NAME", help=f"the kind of queue: {presets} (default: W1)")
+    parser.add_argument("--preset", metavar="NAME", help=f"the kind of queue: {presets} (default: {DEFAULT_PRESET})")
     parser.add_argument(
         "--from",
         dest="source",
@@ -70,12 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         check_path(arguments.plot)
     records = list(_play_all(simulations, arguments.jobs))
-    if arguments.plot is not None:
-        plot(records, arguments.plot)
     if arguments.json:
         print(json.dumps([asdict(record) for record in records], indent=2))
     else:
         print("\n".join(table(records)))
+    if arguments.plot is not None:
+        plot(records, arguments.plot)
     return 0
 
 
@@ -88,6 +90,8 @@ def _run_recorded(arguments: argparse.Namespace) -> int:
 
     if arguments.plot is not None:
         check_path(arguments.plot)
+    if arguments.preset is not None:
+        raise UserError(f"--from plays what was recorded, and --preset {arguments.preset} what is drawn: give one of them")
     made = replay(arguments.source)
     records: list[Any] = []
     left_out = 0
@@ -96,8 +100,6 @@ def _run_recorded(arguments: argparse.Namespace) -> int:
         simulations = ordered_simulations(arguments, recorded)
         left_out = recorded.left_out
         records = [replace(as_it_was(recorded), seed=simulations[0].seed), *_play_all(simulations, arguments.jobs)]
-    if arguments.plot is not None:
-        plot(records, arguments.plot)
     if arguments.json:
         data = {"replay": asdict(made), "left_out": left_out, "records": [asdict(record) for record in records]}
         print(json.dumps(data, indent=2))
@@ -105,21 +107,24 @@ def _run_recorded(arguments: argparse.Namespace) -> int:
         print("\n".join([*replayed(made), *(table(records) if records else [])]))
         if left_out:
             print(f"{left_out} revisions are left out: no setting would have altered what became of them")
+    if arguments.plot is not None:
+        plot(records, arguments.plot)
     return 0 if made.difference is None else 1
 
 
 def ordered_simulations(arguments: argparse.Namespace, recorded: "Recorded | None" = None) -> list[Simulation]:
     """Everything that was asked for. recorded: to be played instead of the preset. Raises UserError."""
-    preset = arguments.preset if recorded is None else recorded.workload.preset
+    preset = (arguments.preset or DEFAULT_PRESET) if recorded is None else recorded.workload.preset
     if recorded is None and preset not in PRESETS:
         raise UserError(f"there is no preset {preset!r}: choose from {', '.join(sorted(PRESETS))}")
     base = PRESETS[preset] if recorded is None else recorded.workload
     given = _given(arguments)
     variants = [given, *(given | _settings(words) for words in arguments.what_if)]
-    names = _policies(arguments.policies or (DEFAULT_POLICIES if recorded is None else DEFAULT_POLICY))
+    default = DEFAULT_POLICIES if recorded is None else DEFAULT_POLICY
+    names = _policies(default if arguments.policies is None else arguments.policies)
     seeds = _seeds(arguments.seeds)
     if len(seeds) < FEWEST_SEEDS:
-        print(f"gate: {len(seeds)} seeds say little: the intervals are wide", file=sys.stderr)
+        print(f"gate: {_seeds_say(len(seeds))} little: the intervals are wide", file=sys.stderr)
     found = []
     for variant in variants:
         settings = {name: _value(preset, name, text) for name, text in variant.items()}
@@ -127,6 +132,8 @@ def ordered_simulations(arguments: argparse.Namespace, recorded: "Recorded | Non
             workload = base.altered(**settings)
         except ValueError as cause:
             raise UserError(str(cause)) from cause
+        if recorded is None and workload.warmup_s >= workload.hours * 3600 and not workload.burst:
+            raise UserError(f"hours={workload.hours:g}: nothing is counted, all is warm-up (warmup={workload.warmup:g})")
         found += [Simulation(workload, tuple(settings.items()), name, seed, recorded) for name in names for seed in seeds]
     return found
 
@@ -135,7 +142,9 @@ def _policies(words: str) -> list[str]:
     from gate.simulate.measure import policies
 
     known = policies()
-    names = [name for name in words.split(",") if name]
+    names = list(dict.fromkeys(name for name in words.split(",") if name))
+    if not names:
+        raise UserError(f"--policies {words!r} names none: choose from {', '.join(sorted(known))}")
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"there is no policy {unknown[0]!r}: choose from {', '.join(sorted(known))}")
     return names
@@ -184,17 +193,23 @@ def _value(preset: str, name: str, text: str) -> Any:
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
+def _seeds_say(count: int) -> str:
+    return "1 seed says" if count == 1 else f"{count} seeds say"
+
+
 def _seeds(words: str) -> Sequence[int]:
     try:
         if ":" in words:
             first, last = (int(word) for word in words.split(":"))
             seeds: Sequence[int] = range(first, last + 1)
         else:
-            seeds = [int(word) for word in words.split(",")]
+            seeds = list(dict.fromkeys(int(word) for word in words.split(",")))
     except ValueError as cause:
         raise UserError(f"--seeds {words}: write it as in 1:30 or 1,2,5") from cause
     if not seeds:
         raise UserError(f"--seeds {words}: there is none between them")
+    if len(seeds) > MOST_SEEDS:
+        raise UserError(f"--seeds {words}: those are more than {MOST_SEEDS:,}")
     return seeds
 
 

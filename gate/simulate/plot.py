@@ -1,5 +1,6 @@
 """Records as a picture: a panel per measure, a bar per policy and settings, with 95 % intervals. Needs matplotlib."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def check_path(path: Path) -> None:
         raise UserError(f"--plot {path}: a picture is a {' or a '.join(SUFFIXES)} file")
     if not path.parent.is_dir():
         raise UserError(f"--plot {path}: there is no folder {path.parent}")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"--plot {path}: that cannot be written")
     try:
         import matplotlib as _  # noqa: F401
     except ImportError as cause:
@@ -61,4 +64,7 @@ def plot(records: Sequence[Record], path: Path) -> None:
         figure.suptitle(f"{records[0].preset}, {len(seeds)} seeds, means and 95 % intervals", fontsize=10)
         figure.tight_layout()
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=150, metadata=metadata)
+        try:
+            figure.savefig(path, dpi=150, metadata=metadata)
+        except OSError as cause:
+            raise UserError(f"--plot {path}: {cause.strerror or cause}") from cause

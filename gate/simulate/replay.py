@@ -14,6 +14,7 @@ from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
 
+from ci.errors import Unavailable, UserError
 from ci.model import Result, RunId, Sha, Stage, TestCase
 from ci.results import cases_of_run, prune, record_result
 from gate import text
@@ -90,12 +91,18 @@ def opened(path: Path) -> Iterator[Record]:
     """A record to work with. Nothing is written to the repository at ``path``."""
     source = Repository(path)
     source.require_installed()
+    if not source.journal_path.exists() and source.git.run("for-each-ref", "--count=1", "refs/changes").out:
+        source.close()
+        raise UserError(f"{path} has changes and no journal: it was removed, or gate serve has not run since they were pushed")
     with TemporaryDirectory(prefix="gate-simulate-") as folder:
         copy_journal(source.journal_path, Path(folder) / "journal.sqlite")
         repository = _borrow(source, Path(folder) / source.name)
         journal = Journal(Path(folder) / "journal.sqlite")
         try:
-            yield Record(repository, journal, journal.read(), journal.looks())
+            events = journal.read()
+            if events and events[0][0] != 1:
+                raise Unavailable(f"the journal of {path} begins with event {events[0][0]}: those before are lost")
+            yield Record(repository, journal, events, journal.looks())
         finally:
             journal.close()
             repository.close()

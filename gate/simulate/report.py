@@ -48,7 +48,8 @@ def table(records: Sequence[Record]) -> list[str]:
     seeds = sorted({record.seed for record in records})
     preset = records[0].preset
     shared = "" if len({settings for settings, _ in grouped}) > 1 else _settings(records[0])
-    return [f"{preset} {shared}".strip(), *lines, f"means and 95 % intervals over {len(seeds)} seeds: {_seeds(seeds)}"]
+    count = f"{len(seeds)} seeds" if len(seeds) > 1 else "1 seed"
+    return [f"{preset} {shared}".strip(), *lines, f"means and 95 % intervals over {count}: {_seeds(seeds)}"]
 
 
 def _cell(group: Sequence[Record], measure: Callable[[Record], float | None], digits: int) -> str:

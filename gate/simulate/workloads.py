@@ -27,7 +27,7 @@ class Workload:
 
     preset: str = field(default="W1", metadata={})
     # arrivals
-    rate: float = _option(100.0, "changes per hour, in the mean")
+    rate: float = _option(100.0, "changes per hour, in the mean", least=0.001)
     hours: float = _option(6.0, "how long changes arrive; then the queue is drained")
     daily: float = _option(
         0.0, "swing of the daily curve, 0 to 1: the rate is times 1 - swing * cos(2 pi hour / 24)", most=1
@@ -49,16 +49,16 @@ class Workload:
     classes: str = _option("0.9:0.99,0.05:0.8,0.05:0.05", "share:chance of success, of each class of changes", ("W1", "W8"))
     clash: float = _option(0.034, "chance that two changes which meddle with each other break together", most=1)
     components: int = _option(4000, "components of the code", ("W1",), least=1)
-    zipf: float = _option(0.6, "exponent of how popular components, folders and checks are", ("W1", "W8"))
+    zipf: float = _option(0.6, "exponent of how popular components, folders and checks are", ("W1", "W8"), most=3)
     wide: float = _option(0.004, "share of changes that meddle with every other", ("W1",), most=1)
     wide_factor: float = _option(1.3, "how many times as long a wide change takes", ("W1",))
     median: float = _option(
         27.0, "minutes: median duration, of the run of a change (W1) or of a check (W8)", ("W1", "W8"), least=0.01
     )
-    sigma: float = _option(0.5, "sigma of the lognormal duration", ("W1", "W8"))
+    sigma: float = _option(0.5, "sigma of the lognormal duration", ("W1", "W8"), most=5)
     shortest: float = _option(4.0, "minutes: durations are clipped to at least this", ("W1", "W8"), least=0.01)
     longest: float = _option(120.0, "minutes: and to at most this", ("W1", "W8"), least=0.01)
-    duration_error: float = _option(0.05, "mean absolute error of the predicted duration, as a share of it", ("W1",))
+    duration_error: float = _option(0.05, "mean absolute error of the predicted duration, as a share of it", ("W1",), most=5)
     batch_cost: float = _option(0.0, "how much longer a run takes for each change but one that it tests together", ("W1",))
     # one check that every change touches
     check: float = _option(10.0, "minutes that the check takes", SUITE, least=0.01)
@@ -83,7 +83,7 @@ class Workload:
     checks: int = _option(60, "checks", ("W8",), least=1)
     folders: int = _option(400, "folders of the repository", ("W8",), least=1)
     declared: bool = _option(True, "whether checks declare their inputs; else each has the whole tree", ("W8",))
-    jitter: float = _option(0.1, "sigma of how long one check takes from run to run", ("W8",))
+    jitter: float = _option(0.1, "sigma of how long one check takes from run to run", ("W8",), most=5)
 
     def __post_init__(self) -> None:
         if self.predictor == "learned" and self.is_per_change:
@@ -94,6 +94,13 @@ class Workload:
                 raise ValueError(f"{parameter.name}={value}: choose from {', '.join(known['choices'])}")
             if not isinstance(value, str) and not known["least"] <= value <= known["most"]:
                 raise ValueError(f"{parameter.name}={value}: it is from {known['least']:g} to {known['most']:g}")
+        if max(self.rate * self.hours, self.burst) > MOST_CHANGES:
+            raise ValueError(f"rate={self.rate:g} for hours={self.hours:g}: that is more than {MOST_CHANGES:,} changes")
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest={self.shortest:g}: longest is {self.longest:g}, and no duration is between them")
+        if self.pattern == "streaks" and self.failure > self.streak / (1 + self.streak):
+            most = self.streak / (1 + self.streak)
+            raise ValueError(f"failure={self.failure:g}: in streaks of {self.streak:g} no more than {most:.2g} can fail")
         try:
             if self.shares and all(0 <= share <= 1 and 0 <= chance <= 1 for share, chance in self.shares):
                 return
@@ -118,6 +125,8 @@ class Workload:
     def altered(self, **given: Any) -> "Workload":
         return replace(self, **given)
 
+
+MOST_CHANGES = 1_000_000  # of one simulation
 
 RECORDED = "recorded"  # in the place of a preset: a real journal, see recorded.py
 OF_A_RECORD = ("workers", "batch", "max_false_refusals", "warmup", "drain", "mended")  # that have a meaning for it

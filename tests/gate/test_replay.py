@@ -12,7 +12,7 @@ import pytest
 
 import gate.gate
 import gate.simulate.replay
-from ci.errors import Unavailable
+from ci.errors import Unavailable, UserError
 from ci.model import CheckName
 from fakes.stand import PLAIN, Stand, wait_for
 from gate import commands
@@ -476,3 +476,15 @@ def test_a_difference_is_an_exit_code(busy: Stand, tmp_path: Path) -> None:
     assert "started for change 1" in found["recorded"]
     assert found["planned"] is None
     assert busy.gate("simulate", "--from", str(tmp_path)).returncode == 2
+
+
+def test_a_journal_that_is_gone_or_lacks_its_beginning_is_not_all_as_recorded(busy: Stand, tmp_path: Path) -> None:
+    copy = busy.server.copy(tmp_path / "copy.git")
+    with commands.office(copy.path) as at:
+        at.journal.write(lambda execute: execute("DELETE FROM events WHERE seq = 1"))
+    with pytest.raises(Unavailable, match="begins with event 2: those before are lost"):
+        replay(copy.path)
+    for file in (copy.path / "gate").glob("journal.sqlite*"):
+        file.unlink()
+    with pytest.raises(UserError, match="has changes and no journal"):
+        replay(copy.path)

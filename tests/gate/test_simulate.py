@@ -527,13 +527,39 @@ def test_a_picture_is_drawn_and_is_the_same_again(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(("name", "told"), [("a.pdf", "a .png or a .svg"), ("nowhere/a.png", "no folder")])
 def test_a_picture_that_cannot_be_drawn_is_said_before_anything_runs(tmp_path: Path, name: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        main(["simulate", "--hours", "1e9", "--plot", str(tmp_path / name)])
+        main(["simulate", "--hours", "1e3", "--plot", str(tmp_path / name)])
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match="trunkgate\\[plot\\]"):
-        main(["simulate", "--hours", "1e9", "--plot", str(tmp_path / "a.png")])
+        main(["simulate", "--hours", "1e3", "--plot", str(tmp_path / "a.png")])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--policies", ","), "names none"),
+        (("--policies", ""), "names none"),
+        (("--sigma", "1e6"), "from 0 to 5"),
+        (("--zipf", "20"), "from 0 to 3"),
+        (("--rate", "1e9"), "more than 1,000,000 changes"),
+        (("--seeds", "1:99999999999"), "more than 10,000"),
+        (("--preset", "W8", "--hours", "1"), "nothing is counted, all is warm-up"),
+        (("--shortest", "100", "--longest", "1"), "no duration is between them"),
+        (("--preset", "W3", "--pattern", "streaks", "--failure", ".6", "--streak", "1"), "no more than 0.5 can fail"),
+        (("--preset", "W1", "--from", "."), "give one of them"),
+    ],
+)
+def test_what_would_never_end_or_says_nothing_is_refused_before_anything_runs(words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        main(["simulate", *words])
+
+
+def test_what_is_named_twice_is_played_once(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--seeds", "1,1", "--policies", "single,single", "--hours", "1.2", "--rate", "10", "--jobs", "1", "--json")
+    assert main(["simulate", *words]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
 
 
 def test_the_reference_page_tells_every_parameter() -> None:
