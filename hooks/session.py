@@ -101,6 +101,8 @@ class Session:
         self._warnings: list[str] = []
         self._lock = threading.Lock()
         self._known_commit: Sha | None = None
+        self._ran_here: set[CheckName] = set()
+        self._leads: dict[str, str] | None = None  # see hooks.astray; None: nobody has looked
         self.known_until = float("inf")  # epoch seconds UTC: when the first of the results is too old
         self.is_kept = True  # every result is in the store now
 
@@ -256,6 +258,7 @@ class Session:
         try:
             here = self._run_here(job, run, log)
             if here is not None:
+                self._ran_here.add(job.check.name)
                 end, fixes = here
                 self._ends.put((job, replace(end, log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
                 return
@@ -368,7 +371,8 @@ class Session:
         if end.outcome is Outcome.GREEN and log is not None:
             log.unlink(missing_ok=True)
             result, log = replace(result, log=""), None
-        if job.key is None or (self._is_in_work_tree(job.check) and not (agrees and self._still_agrees())):
+        is_other = self._is_in_work_tree(job.check) and not (agrees and self._still_agrees())
+        if job.key is None or is_other or self._is_led_astray(job):
             self.is_kept = False
         else:
             self.results.record(result, end.tests)
@@ -383,6 +387,22 @@ class Session:
             log="" if log is None else str(log),
             fixes=fixes,
         )
+
+    def _is_led_astray(self, job: Job) -> bool:
+        """Whether what the check imports may have come from the work tree, and been other than what it was to look at."""
+        in_place = self._top is None or self._is_in_work_tree(job.check)
+        if in_place or job.check.name in self._ran_here or "PYTHONPATH" in dict(job.check.env):
+            return False
+        from hooks import astray  # where nothing is installed in place, this was for nothing
+
+        if self._leads is None:
+            self._leads = astray.leads(Path(self._top or ""), self._links)
+        if not self._leads:
+            return False
+        paths = astray.differences(Path(self._top or ""), self._tree, list(self._leads))
+        if paths and (line := text.led_astray(self._leads, paths)) not in self._warnings:
+            self._warnings.append(line)
+        return bool(paths)
 
     def _still_agrees(self) -> bool:
         """Asked after a run: a check, or its owner meanwhile, may have changed files that git knows."""

@@ -226,6 +226,15 @@ HELP_FIX = "apply what checks with fix = true mended to index and work tree; aft
 HELP_JSON = "print one JSON object instead of lines"
 HELP_FILES = "look at these files or folders of what is staged"
 
+
+def led_astray(leads: Mapping[str, str], paths: Sequence[str]) -> str:
+    folders = ", ".join(f"{shown(folder)} (by {shown(source)})" for folder, source in [*leads.items()][:3])
+    return (
+        f"checks import from the work tree: {folders}; it has {_some(paths)} otherwise than what is checked, so results "
+        "are not kept: stage or stash that, or set PYTHONPATH in the check's env"
+    )
+
+
 WORK_TREE_CHANGED = "files changed in the work tree while checks ran over it, so their results are not kept: see git status"
 
 _TAIL_LINES = 40

@@ -93,7 +93,7 @@ def opened(path: Path) -> Iterator[Record]:
     source.require_installed()
     if not source.journal_path.exists() and source.git.run("for-each-ref", "--count=1", "refs/changes").out:
         source.close()
-        raise UserError(f"{path} has changes and no journal: it was removed, or gate serve has not run since they were pushed")
+        raise UserError(f"{path} has changes and no journal: it was removed, or gate serve has yet to run")
     with TemporaryDirectory(prefix="gate-simulate-") as folder:
         copy_journal(source.journal_path, Path(folder) / "journal.sqlite")
         repository = _borrow(source, Path(folder) / source.name)
