@@ -198,6 +198,11 @@ class _Reading:
     red: dict[Entry, ChangeRefused] = field(default_factory=dict)  # refused for a check, the first time
     landed: dict[Entry, None] = field(default_factory=dict)
     runs: dict[RunId, tuple[RunStarted, frozenset[Entry]]] = field(default_factory=dict)  # with all that was in the tree
+    trunks: dict[RunId, tuple[CheckName, Sha | None]] = field(default_factory=dict)  # of each run, the trunk of its time
+    bare: set[RunId] = field(default_factory=set)  # those of trunk alone
+    red_trunks: set[tuple[CheckName, Sha | None]] = field(
+        default_factory=set
+    )  # checks, each with a trunk that it was red on
     results: dict[tuple[CheckName, frozenset[Entry]], list[Result]] = field(
         default_factory=lambda: defaultdict[tuple[CheckName, frozenset[Entry]], list[Result]](list)
     )
@@ -212,12 +217,25 @@ class _Reading:
             before = dict(self.state.waiting)
             apply_event(self.state, event)
             self.odds.learn(event)
+            self._see_trunk(event)
             self._take_in(event)
             for id_, submission in before.items():
                 if self.state.waiting.get(id_) is not submission and not isinstance(event, Landed | ChangeRefused):
                     self.left_at[id_, submission.revision] = event.at
             self._see_ready(event)
         return self._recorded()
+
+    def _see_trunk(self, event: Event) -> None:
+        """What was red on a trunk says nothing of the changes that were tested on top of it."""
+        match event:
+            case RunStarted():
+                self.trunks[event.run] = (event.check, self.state.trunk)
+                if not event.changes:
+                    self.bare.add(event.run)
+            case RunFinished(result=Result(outcome=Outcome.RED | Outcome.TIMED_OUT)) if event.run in self.bare:
+                self.red_trunks.add(self.trunks[event.run])
+            case _:
+                pass
 
     def _take_in(self, event: Event) -> None:
         match event:
@@ -339,6 +357,7 @@ class _Reading:
         for (check, members), results in self.results.items():
             whole = [result for result in results if not result.tests]
             reds = [result for result in whole if result.outcome in (Outcome.RED, Outcome.TIMED_OUT)]
+            reds = [result for result in reds if self.trunks.get(result.run) not in self.red_trunks]
             is_green = any(True for _ in proofs(results))
             if check in self.checks and members <= self.ids.keys() and (is_green or reds):
                 greens = [result for result in whole if result.outcome is Outcome.GREEN]

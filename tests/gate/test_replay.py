@@ -377,6 +377,24 @@ def test_the_same_settings_lead_to_the_same_verdicts(recorded: Recorded) -> None
         assert (played.false_refusals, played.red_landings) == (0, 0)
 
 
+def test_what_was_red_on_a_broken_trunk_is_not_held_against_those_who_were_tested_on_it(tmp_path: Path) -> None:
+    rules = PLAIN + '[[check]]\nname = "unit"\ncommand = "! grep -rqn BAD src"\ninputs = ["src/"]\n'
+    stand = Stand(tmp_path, rules, {"src/a": "0", "src/b": "0", "src/c": "0"})
+    stand.settle()
+    broken = stand.branch("by hand", {"src/a": "BAD"})
+    stand.dev.git("push", "-q", "origin", f"{broken}:refs/heads/elsewhere")
+    stand.server.git("update-ref", "refs/heads/main", broken)
+    changes = [stand.submit(f"More of {name}", {f"src/{name}": "1"}) for name in "bc"]
+    stand.settle()
+    assert [stand.verdict(change) for change in changes] == [None, None]
+    changes.append(stand.submit("mend", {"src/a": "1"}, "fixes-trunk"))
+    stand.settle()
+    assert [stand.verdict(change) for change in changes] == ["landed"] * 3
+    recorded = read_recorded(stand.path)
+    played = play_recorded(recorded, recorded.workload, 1, "trunkgate")
+    assert (played.landed, played.refused, played.false_refusals) == (3, 0, 0)
+
+
 def test_what_was_tested_keeps_its_result_whatever_became_of_the_change(recorded: Recorded) -> None:
     """That a check was red for a content outweighs that its change has landed: as other content."""
     [red] = [tested for tested in recorded.tested if not tested.is_green and tested.check == "a"]
