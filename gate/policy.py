@@ -182,6 +182,8 @@ class Choice(Proposal):
             return -1.0
         assert self.board is not None
         weight = self.board.weight(self.change)
+        if self.takes_s is None:
+            weight *= self.board.haste(self.change)
         worth = min(MOST_WORTH, weight * self.gain / (self.takes_s or max(1.0, left_s(self.parts, now))))
         if self.oldest is not None and self.oldest is not self.change:
             worth = max(worth, min(MOST_WORTH, worth * self.board.weight(self.oldest) / weight))
@@ -245,6 +247,7 @@ class _Board:
         self._outlook = view.snapshot.outlook
         self._runs_by: Counter[str] | None = None
         self._weights: dict[ChangeId, float] = {}
+        self._most_rank: float | None = None  # what the most urgent change counts for
         self._asked = []
         self._stale_lines: set[Line] = set()
         dirty = self._follow_queue(view) | self._follow_runs(view) | self._follow_facts(view)
@@ -930,6 +933,14 @@ class _Board:
         if found is None:
             found = self._weights[change.id] = self._weigh(change)
         return found
+
+    def haste(self, change: Change) -> float:
+        """How many times as much a run under way is worth beside others of more priority: that alone stops nothing."""
+        if not self._view.is_hurried:
+            return 1.0
+        if self._most_rank is None:
+            self._most_rank = max(RANK_WORTH[each.priority.rank] for each in self._view.queue)
+        return self._most_rank / RANK_WORTH[change.priority.rank]
 
     def _weigh(self, change: Change) -> float:
         """Priority, waiting, and less for an author whose other changes have more than an equal share of the workers.

@@ -716,6 +716,22 @@ def test_of_two_that_wait_for_a_worker_the_one_in_more_of_a_hurry_gets_it(priori
     assert queue.runs() == [(runs,)]
 
 
+@pytest.mark.parametrize("priority", [Priority.URGENT, Priority.HIGH])
+@pytest.mark.parametrize("ran_s", [10.0, 150.0, 280.0])
+def test_nothing_that_runs_is_stopped_for_a_hurry(priority: Priority, ran_s: float) -> None:
+    queue = apart(300.0, 300.0, 300.0, workers=1)
+    push(queue, 1, priority=Priority.LOW)
+    queue.turns()
+    queue.wait(ran_s)
+    push(queue, 2)
+    push(queue, 3, priority=priority)
+    queue.turns()
+    assert queue.runs() == [(1,)]
+    queue.end(1)
+    queue.turns()
+    assert queue.all_runs() == [(1,), (3,)]
+
+
 def hurried() -> Told:
     """One under test, two that are not yet, and then one that is urgent; each needs a run of its own."""
     queue = line(*[0.9] * 4, workers=2, waiting=1, every_commit=True)
