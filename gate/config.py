@@ -134,6 +134,7 @@ class Message:
 class Push:
     """What gate-push asks of pushed commits, and when it warns that a branch has been away from trunk for too long."""
 
+    trunk: str = "refuse"  # refuse | allow
     checks: str = "pre-commit"  # none | pre-commit | merge
     max_behind: int = 0  # commits; 0: no limit
     max_age_s: float = 0.0  # age of the oldest commit that is not on trunk; 0: no limit
@@ -350,6 +351,12 @@ KEYS: tuple[Key, ...] = (
         TRAILERS,
         '["Signed-off-by"]',
         "trailers that every commit message must have",
+    ),
+    Key(
+        "push.trunk",
+        one_of("refuse", "allow"),
+        '"allow"',
+        "a direct push to trunk: refused, as where a gate lands changes, or allowed, for a server without one",
     ),
     Key(
         "push.checks",

@@ -78,7 +78,7 @@ def _look() -> tuple[Made, bool]:
         from ci.errors import UserError
         from hooks import text
 
-        raise UserError(text.no_work_tree(os.getcwd()))  # noqa: PTH109 - pathlib costs more
+        raise UserError(text.no_work_tree())
     git_dir, common_dir, top, *ids = places
     return Made(git_dir, common_dir, top, ids[0] if ids else ""), len(ids) == 2
 

@@ -145,7 +145,7 @@ def _is_alive(process: int) -> bool:
 def _places() -> tuple[Path, Pool]:
     ((failed, answer),) = ask_git(("rev-parse", "--path-format=absolute", "--git-common-dir"))
     if failed:
-        raise UserError(text.no_work_tree(str(Path.cwd())))
+        raise UserError(text.no_work_tree())
     common = Path(os.fsdecode(answer.removesuffix(b"\n")))
     return common / "gate", Pool(common)
 

@@ -32,7 +32,7 @@ def run(words: list[str]) -> int:
         ("log", "--no-show-signature", f"--max-count={_LOOKED_BACK}", "-z", "--format=%H %T %s"),
     )
     if failed:
-        raise UserError(text.no_work_tree(str(Path.cwd())))
+        raise UserError(text.no_work_tree())
     found = look(Path(os.fsdecode(answer.removesuffix(b"\n"))), log)
     sys.stdout.write(_as_json(found) if as_json else text.glance(found, time.time()))
     return 0

@@ -84,7 +84,7 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     """The slow half of ``gate check``. Returns the exit code. Raises UserError and Unavailable."""
     wish = wished(words)
     if staged is None:
-        raise UserError(text.no_work_tree(str(Path.cwd())))
+        raise UserError(text.no_work_tree())
     started_at = time.monotonic()
     leave_hook_environment()
     with ended_by_signals():
@@ -428,6 +428,9 @@ def _named(git: PlainGit, tree: Sha, staged: Staged, names: Collection[str]) -> 
 def _below_top(staged: Staged, name: str) -> str:
     """A name as given, relative to the top of the work tree; "" is the top itself."""
     path = os.path.normpath(os.path.join(staged.top, staged.prefix, name))  # noqa: PTH118 - Path knows no lexical ".."
+    if path != staged.top and not path.startswith(staged.top.rstrip("/") + "/"):
+        folder, file = os.path.split(path)  # it may lead here through a link
+        path = os.path.join(os.path.realpath(folder), file)  # noqa: PTH118
     if path != staged.top and not path.startswith(staged.top.rstrip("/") + "/"):
         raise UserError(text.outside(name, staged.top))
     return path[len(staged.top.rstrip("/")) + 1 :]

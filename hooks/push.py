@@ -81,7 +81,7 @@ def refusals(refs: Iterable[Ref], remote: str, trunk: str, config: Config) -> li
             continue
         if ref.head is None:
             return text.deletion_of_trunk(remote, trunk)
-        if config.submit.trunk_push != "submit":
+        if config.submit.trunk_push != "submit" and config.push.trunk != "allow":
             return text.push_to_trunk(remote, trunk, _pushable(ref))
     return []
 

@@ -95,7 +95,7 @@ def _places() -> tuple[PlainGit, Path | None]:
     words = ("rev-parse", "--path-format=absolute")
     (lost, common_dir), (is_bare, top) = ask_git((*words, "--git-common-dir"), (*words, "--show-toplevel"))
     if lost:
-        raise UserError(text.no_work_tree(str(Path.cwd())))
+        raise UserError(text.no_work_tree())
     return PlainGit(_path(common_dir)), None if is_bare else _path(top)
 
 

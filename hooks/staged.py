@@ -38,6 +38,7 @@ DIFF = (
     "--no-renames",
     "--no-relative",
     "--no-ext-diff",
+    "-O/dev/null",
     "--ita-invisible-in-index",
     "--ignore-submodules=none",
 )

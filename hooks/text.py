@@ -122,6 +122,7 @@ def push_to_trunk(remote: str, branch: str, local: str) -> list[str]:
     return [
         f"gate: {shown(branch)} is the trunk of {shown(remote)}: changes reach it through the gate, not by a direct push",
         f"  to submit this change instead: git push {shlex.quote(remote)} {shlex.quote(f'{local}:refs/for/{branch}')}",
+        f'  where there is no gate: [push] trunk = "allow" in the gate.toml of {shown(branch)}',
     ]
 
 
@@ -247,12 +248,33 @@ def restaged(paths: Sequence[str], *, is_commit: bool) -> str:
     return f"{told}: what they looked at is not what would be committed; commit again" if is_commit else told
 
 
-def no_work_tree(folder: str) -> str:
+def no_work_tree() -> str:
+    """Why there is nothing to look at in the current folder."""
+    try:
+        folder = os.getcwd()  # noqa: PTH109 - pathlib costs more
+    except FileNotFoundError:
+        return "the current folder is gone: go to another one"
     if "\n" in folder:
         return (
             f"{shown(folder)} has a newline in its path, from which git's answers cannot be told apart: rename that folder"
         )
+    if why := _what_git_says():
+        return f"git refuses to look at the repository of {shown(folder)}:\n  {why}"
     return f"{shown(folder)} is not in the work tree of a git repository, or git is missing: go to one, or git init"
+
+
+def _what_git_says() -> str:
+    """What is wrong, and what git advises, with a repository that is there."""
+    import subprocess  # only where something is wrong
+
+    try:
+        done = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, check=False)
+    except OSError:
+        return ""
+    usual = (b"not a git repository", b"must be run in a work tree")
+    if not done.returncode or any(words in done.stderr for words in usual):
+        return ""
+    return "\n  ".join(map(shown, os.fsdecode(done.stderr).expandtabs(4).splitlines()))
 
 
 def no_config() -> str:

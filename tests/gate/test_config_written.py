@@ -144,7 +144,13 @@ _configs = st.builds(
     st.builds(
         Message, st.sampled_from(["", r"^[A-Z]\S+ '\"", "\t"]), st.integers(0, 99), _several(st.sampled_from(["A", "B-c"]))
     ),
-    st.builds(Push, st.sampled_from(["none", "pre-commit", "merge"]), st.integers(0, 99), _wait),
+    st.builds(
+        Push,
+        st.sampled_from(["refuse", "allow"]),
+        st.sampled_from(["none", "pre-commit", "merge"]),
+        st.integers(0, 99),
+        _wait,
+    ),
     st.builds(Hooks, _wait, _size, _duration, _several(_name), st.booleans(), st.booleans()),
     st.builds(Nested, _several(st.sampled_from(["libs/*", "tool", "a/b-?/*"]))),
     _checks(),

@@ -473,6 +473,37 @@ def test_what_hangs_on_tools_or_on_a_dirty_tree_is_looked_at_each_time(clone: Cl
     assert clone.markers() == []
 
 
+def test_a_path_may_lead_here_through_a_link(clone: Clone, tmp_path: Path) -> None:
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "TODO\n", "b.py": "B\n"})
+    (tmp_path / "link").symlink_to(clone.path)
+    assert clone.check(str(tmp_path / "link/b.py")).returncode == 0
+    assert clone.check(str(tmp_path / "link/src/a.py")).returncode == 1
+    assert clone.check(str(tmp_path / "elsewhere/b.py")).returncode == 2
+
+
+def test_why_git_refuses_a_repository_is_told_in_its_words(clone: Clone) -> None:
+    done = clone.check(env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
+    assert done.returncode == 2
+    assert "git refuses to look at the repository of" in done.stderr
+    assert "safe.directory" in done.stderr
+
+
+def test_a_folder_that_is_gone_is_no_bug_of_ours(clone: Clone, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"cd {gone}; rmdir {gone}; '{GATE}' check"
+    done = subprocess.run(["bash", "-c", script], env=git_env(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "gate: the current folder is gone: go to another one\n")
+
+
+def test_an_order_of_files_that_its_owner_likes_is_none_of_ours(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    clone.repository.git("config", "diff.orderFile", "/not/there")
+    clone.stage({"src/a.py": "A\n"})
+    assert clone.outcomes() == {"todo": "green"}
+
+
 def test_a_tool_beside_the_tracked_files_is_asked_where_it_is(clone: Clone) -> None:
     tool = clone.path / "env's/linter"
     tool.parent.mkdir()

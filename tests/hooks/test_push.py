@@ -95,6 +95,15 @@ def test_by_setting_a_push_to_trunk_submits(clone: Repository) -> None:
     assert clone.run("push", "origin", "topic:main").returncode == 0
 
 
+def test_by_setting_trunk_is_pushed_to_where_no_gate_is(clone: Repository) -> None:
+    assert b'where there is no gate: [push] trunk = "allow"' in clone.run("push", "origin", "topic:main").stderr
+    clone.commit("Setting", {"gate.toml": '[push]\ntrunk = "allow"\n'})
+    clone.git("push", "-q", "--no-verify", "origin", "topic:main")
+    clone.commit("More", {"x.txt": "x\n"})
+    assert clone.run("push", "origin", "topic:main").returncode == 0
+    assert clone.run("push", "origin", ":main").returncode == 1
+
+
 def test_deleting_trunk_is_refused_and_deleting_a_branch_is_not(clone: Repository) -> None:
     clone.git("push", "-q", "origin", "topic")
     refused = clone.run("push", "origin", ":main")
