@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,23 +27,28 @@ def main(words: list[str]) -> int:
     from ci.git import forget_git_variables
 
     forget_git_variables()
-    arguments = _parser().parse_args(words)
+    parser, known = _parser()
+    if words and not words[0].startswith("-") and words[0] not in known:
+        raise UserError(f"there is no command {words[0]!r}: gate --help lists all there are")
+    arguments = parser.parse_args(words)
     code: int = arguments.command(arguments)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """With the names of its commands."""
     from gate.simulate.command import add_arguments as add_simulation
 
     parser = argparse.ArgumentParser(prog="gate", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
-        name: str, run: Callable[[argparse.Namespace], int], what: str, *, repo: bool = True
+        name: str, run: Callable[[argparse.Namespace], int], what: str, *, repo: bool = True, json: bool = True
     ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
         added.set_defaults(command=run)
-        added.add_argument("--json", action="store_true", help="print the result as JSON")
+        if json:
+            added.add_argument("--json", action="store_true", help="print the result as JSON")
         if repo:
             added.add_argument(
                 "--repo", type=Path, default=Path(), metavar="REPO.git", help="the bare repository (default: here)"
@@ -58,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "--from-pre-commit", action="store_true", help="add a check that runs the hooks of .pre-commit-config.yaml"
     )
 
-    serve = command("serve", _serve, "run the gate for bare repositories, in the foreground", repo=False)
+    serve = command("serve", _serve, "run the gate for bare repositories, in the foreground", repo=False, json=False)
     serve.add_argument("repositories", type=Path, nargs="+", metavar="REPO.git")
     serve.add_argument("--until-idle", action="store_true", help="handle what is queued and what follows from it, then exit")
     serve.add_argument("--http", metavar="HOST:PORT", help="serve Git over HTTP; tokens: gate token add")
@@ -97,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     token = command("token", _token, "tokens for pushing over HTTP")
     token.add_argument("what", choices=["add", "revoke", "list"])
     token.add_argument("name", nargs="?", metavar="NAME")
-    return parser
+    return parser, commands.choices.keys()
 
 
 def _number(word: str) -> int:
@@ -294,7 +299,9 @@ def _status(arguments: argparse.Namespace) -> int:
     lines += [f"deploys: {trouble}" for trouble in found["troubles"]]
     lines += [f"running: {run['check']} ({run['run']}) for {_whom(run)}" for run in found["running"]]
     lines += [_recent_line(item) for item in found["recent"]]
-    lines += [f"{item['environment']} is at {(item['commit'] or 'nothing')[:10]}" for item in found["deploys"]]
+    lines += [
+        f"{item['environment']} is at {(item['commit'] or 'nothing')[:10]}{_failed(item)}" for item in found["deploys"]
+    ]
     return _print(arguments, found, lines)
 
 
@@ -412,11 +419,15 @@ def _deploys(arguments: argparse.Namespace) -> int:
         found = commands.deploys(at)
     lines = [
         f"{item['environment']} is at {(item['commit'] or 'nothing')[:10]}"
-        + (f"; {item['running']}" if item["running"] else "")
+        + (f"; {item['running']}" if item["running"] else _failed(item))
         for item in found["environments"]
     ]
     lines += [f"  {item['started']}  {item['text']}" for item in found["deploys"]]
     return _print(arguments, found, lines or ["nothing was deployed yet"])
+
+
+def _failed(item: Json) -> str:
+    return f"; {item['failed']}" if item["failed"] else ""
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

@@ -219,12 +219,16 @@ def deploys(at: Office) -> Json:
     environments = []
     for name, environment in state.environments.items():
         running = state.deploys[environment.running] if environment.running is not None else None
+        own = [deploy for deploy in state.deploys.values() if deploy.started.environment == name]
+        last = max(own, key=lambda deploy: deploy.number, default=None)
+        is_failed = last is not None and last.end is not None and last.end.outcome in ("rolled back", "failed")
         environments.append(
             {
                 "environment": name,
                 "commit": environment.present,
                 "barred": sorted(environment.barred),
                 "running": None if running is None else deploy_line(running),
+                "failed": f"{deploy_line(last)}{_clause(_why_so(last))}" if last is not None and is_failed else None,
             }
         )
     newest = sorted(state.deploys.values(), key=lambda deploy: deploy.number)[-RECENT:]

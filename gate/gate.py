@@ -425,7 +425,7 @@ class Gate:
             case Build(candidate=candidate):
                 return self._queue.build(candidate, self.config, self.state, self._told_green)
             case Hold(change=change, reasons=reasons):
-                told = [cause for cause in reasons if cause.why not in UNTOLD]
+                told = [cause for cause in reasons if cause.why not in UNTOLD or cause.odds]  # with odds: it will run again
                 if told:
                     self._tell_line(change, text.waits(told, self.repository.trunk_name), now)
                 return False

@@ -613,7 +613,7 @@ class Door:
         size = int(git("rev-list", "--disk-usage", "--objects", head, f"^{trunk_at}")[1])
         if self.policy.max_size_bytes and size > self.policy.max_size_bytes:
             raise Refused(
-                f"too large: {size / 1e6:.1f} MB of new objects, with {self.policy.max_size_bytes / 1e6:.1f} MB allowed",
+                f"too large: {size / 1e6:.3g} MB of new objects, with {self.policy.max_size_bytes / 1e6:.3g} MB allowed",
                 "take large files out of the commits; the limit is submit.max_size in gate.toml",
             )
         if size > FLAT_BYTES:

@@ -16,7 +16,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benc
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    actions = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    actions = [action for action in _parser()[0]._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(actions[0].choices)
 
 
@@ -31,7 +31,7 @@ def test_a_command_and_each_of_its_options_is_on_the_reference_page(name: str) -
     assert "--repo" in page
 
 
-@pytest.mark.parametrize("name", sorted(commands()))
+@pytest.mark.parametrize("name", sorted(commands().keys() - {"serve"}))  # which goes on, and logs
 def test_every_command_that_prints_has_json(name: str) -> None:
     assert "--json" in commands()[name].format_help()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakes.stand import PLAIN, Stand, wait_for
+from gate.repository import account
 
 PIPELINE = (
     PLAIN
@@ -77,8 +78,12 @@ def test_the_promotion_ref_follows_green_and_stays_behind_red(tmp_path: Path) ->
 def test_what_came_in_between_is_suspect_together(tmp_path: Path) -> None:
     stand = Stand(tmp_path, PIPELINE, FILES)
     stand.settle()
+    owner = account(os.getuid())
+    assert stand.gate("close", "both land at once when it is opened", by=owner).returncode == 0
     first = stand.submit("bad", {"broken": ""})
     second = stand.submit("beside it", {"unit": "1"})
+    stand.settle()
+    assert stand.gate("open", by=owner).returncode == 0
     stand.settle()
     suspects = {item["change"] for item in stand.gate_json("status")["trunk"]["suspects"]}
     assert suspects == {first, second}
@@ -117,7 +122,11 @@ def test_a_green_commit_is_deployed_wave_by_wave_and_a_bad_one_rolled_back(tmp_p
     assert (out / "two").read_text().split() == [good]
     found = stand.gate_json("deploys")
     assert [(item["commit"], item["state"]) for item in found["deploys"]] == [(good, "good"), (bad, "rolled back")]
-    assert found["environments"] == [{"environment": "live", "commit": good, "barred": [bad], "running": None}]
+    failed = f"deploy 2: live, {bad[:10]}: rolled back: verify failed (exit code 1)"
+    assert found["environments"] == [
+        {"environment": "live", "commit": good, "barred": [bad], "running": None, "failed": failed}
+    ]
+    assert f"live is at {good[:10]}; {failed}\n" in stand.gate("status").stdout
 
 
 def test_a_person_can_roll_an_environment_back(tmp_path: Path, out: Path) -> None:

@@ -77,7 +77,7 @@ def test_log_shows_the_feed_and_the_output_of_a_check(stand: Stand) -> None:
         (("token", "revoke", "nobody"), "there is no token 'nobody'"),
         (("token", "add"), "needs a NAME"),
         (("close", "lunch"), "ann may not close trunk"),
-        (("nonsense",), "invalid choice"),
+        (("nonsense",), "there is no command 'nonsense': gate --help lists all there are"),
     ],
 )
 def test_what_cannot_be_done_is_said_with_exit_code_2(stand: Stand, words: tuple[str, ...], said: str) -> None:

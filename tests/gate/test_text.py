@@ -169,7 +169,7 @@ def test_a_refusal_ends_with_what_to_do_said_once() -> None:
     told = text.refused(TWO, [red, Reason(Why.CHECK_RED, check=CheckName("lint"))], "trunk")
     assert told == (
         "change 2 refused: the check unit is red; the check lint is red; "
-        "to fix: mend it and push again; gate retry tries the same commits once more"
+        "to fix: mend it and push again; gate retry tries the same commits once more, and trunk without them"
     )
     assert text.refused(TWO, [Reason(Why.NOTHING_TO_DO)], "trunk").endswith("trunk has all of it already")
 
