@@ -15,9 +15,9 @@ from pathlib import Path
 from ci.errors import UserError
 from ci.results import LocalResults
 from hooks import text
+from hooks.markers import SAID
 from hooks.pool import Pool, remove_orphans
 from hooks.records import forget_all
-from hooks.reminder import SAID
 from hooks.rules import RULES
 from hooks.staged import ask_git
 

@@ -13,16 +13,14 @@ import sys
 from os import environ, fsdecode, listdir, unlink
 from time import time
 
-from hooks.markers import remember_green, was_green
-from hooks.staged import Staged, look
+from hooks.markers import SAID, remember_green, was_green
+from hooks.staged import Staged, ask_git, look
 
 
 def run(words: list[str]) -> int:
     """Exit code: 0 green, 1 red. Raises UserError and Unavailable."""
     staged = look()
     if staged is not None and ("GATE_HOOK" in environ or "PRE_COMMIT" in environ):
-        from hooks.reminder import reminder
-
         sys.stderr.write(reminder(staged.git_dir))
     names = _names_alone(words)
     if staged is not None and staged.config is not None and names is not None:
@@ -52,6 +50,23 @@ def _names_alone(words: list[str]) -> list[str] | None:
     if words[:1] == ["--"]:
         return words[1:]
     return None if any(word.startswith("-") for word in words) else words
+
+
+def reminder(git_dir: str) -> str:
+    """A line that says what was found red in the background in the history of HEAD; or nothing."""
+    try:
+        with open(f"{git_dir}/{SAID}", "rb") as file:
+            commit, _, found = fsdecode(file.read()).rstrip().partition(" ")
+    except OSError:
+        return ""
+    (is_elsewhere, _), (failed, count) = ask_git(
+        ("merge-base", "--is-ancestor", commit, "HEAD"), ("rev-list", "--count", f"{commit}..HEAD")
+    )
+    if is_elsewhere or failed:
+        return ""
+    ago = int(count)
+    when = f"{ago} commit{'s' if ago > 1 else ''} ago" if ago else "HEAD"
+    return f"gate: {when}: {found} (gate local says more)\n"
 
 
 def forget_note(staged: Staged) -> None:

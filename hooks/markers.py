@@ -10,6 +10,8 @@ from os import environ, fsencode, getpid, listdir, lstat, mkdir, replace, unlink
 
 from hooks.staged import Staged
 
+SAID = "gate/said"  # in the work tree's git folder: a commit that was found red, and words for it (hooks/worker.py)
+
 _MARKERS_KEPT = 64
 
 

@@ -139,7 +139,7 @@ def _reminder(commits: Iterable[tuple[str, Sha]]) -> str:
     head, _, git_dir = os.fsdecode(answer).partition("\n")
     if is_none or head not in {commit for _, commit in commits}:
         return ""
-    from hooks.reminder import reminder
+    from hooks.check import reminder
 
     return reminder(git_dir.removesuffix("\n")).removesuffix("\n")
 

@@ -32,9 +32,9 @@ from hooks.local import (
     leave_hook_environment,
     select_checks,
 )
+from hooks.markers import SAID
 from hooks.pool import Pool
 from hooks.records import Answer, Ended, Record, keep_record, read_records, unsettled
-from hooks.reminder import SAID
 from hooks.report import Report
 from hooks.session import Session, cores
 
