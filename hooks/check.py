@@ -7,7 +7,7 @@ loaded when there is something to run.
 """
 
 # pathlib and contextlib would cost more than everything this file does:
-# ruff: noqa: PTH108, PTH208
+# ruff: noqa: PTH108, PTH123, PTH208
 
 import sys
 from os import environ, fsdecode, listdir, unlink
