@@ -150,6 +150,25 @@ def test_commits_stacked_on_another_change_wait_for_it(stand: Stand) -> None:
     assert f"depends on change {below}" in stand.why(above)["reasons"][0]["text"]
 
 
+def test_commits_stacked_on_what_was_pushed_anew_since_are_to_be_rebased(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, PARTS, ALL_GOOD)
+    below = stand.submit("below", {"a/x": "1"}, "draft")
+    stand.dev.commit("above", {"b/x": "1"})
+    above = stand.push().change
+    server = open_server([stand.path])
+    try:
+        server.run(until_idle=True)
+        assert stand.verdict(above) is None
+        stand.submit("below, once more", {"a/x": "2"}, "draft", f"change={below}")
+        server.run(until_idle=True)
+    finally:
+        server.close()
+    assert stand.verdict(above) == "refused"
+    assert "it contains revision 1, and revision 2 has been pushed since; rebase onto that" in str(
+        stand.why(above)["reasons"]
+    )
+
+
 @pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
 def test_a_stack_lands_in_order_by_every_method(tmp_path: Path, method: str) -> None:
     stand = Stand(tmp_path, f'[merge]\nmethod = "{method}"\n' + PARTS, ALL_GOOD)
