@@ -20,6 +20,7 @@ class Content:
     """What a revision's commits hold. stacked_on: entries of other changes whose heads are among its commits."""
 
     paths: frozenset[str]
+    lines: int
     stacked_on: tuple[Entry, ...]
 
 
@@ -51,7 +52,7 @@ class Changes:
     def admit(self, submission: Submission, base: Sha, state: State) -> None:
         """Read what a new submission's commits hold, against the trunk that it met."""
         entry = (submission.change, submission.revision)
-        commits, paths = merge.read_change(self._repository.git, base, submission.head)
+        commits, paths, lines = merge.read_change(self._repository.git, base, submission.head)
         below = (self._heads[commit] for commit in commits if commit in self._heads and commit != submission.head)
         stacked_on = tuple(
             other
@@ -60,7 +61,7 @@ class Changes:
             and self._places[other] < self._places[entry]
             and not _was_given_up(other, submission, state)
         )
-        self._contents[entry] = Content(paths, stacked_on)
+        self._contents[entry] = Content(paths, lines, stacked_on)
 
     def content(self, submission: Submission, base: Sha, state: State) -> Content:
         entry = (submission.change, submission.revision)
@@ -106,6 +107,10 @@ class Changes:
     def paths(self, entry: Entry) -> frozenset[str]:
         """Of a change that was described."""
         return self._contents[entry].paths
+
+    def lines(self, entry: Entry) -> int:
+        """Of a change that was described: how many it adds and takes away."""
+        return self._contents[entry].lines
 
     def stacked_heads(self, entry: Entry, state: State) -> tuple[Sha, ...]:
         """Heads of the changes that a revision is stacked on."""

@@ -330,7 +330,7 @@ def approve(at: Office, change: int, by: str, revision: int | None = None, waive
         at.record(RetryRequested(time.time(), item.change, by))
     missing: list[str] = []
     if at.state.trunk is not None:
-        paths = read_change(at.repository.git, at.state.trunk, item.head)[1]
+        paths = read_change(at.repository.git, at.state.trunk, item.head).paths
         given = {*at.state.approvals.get((item.change, item.revision), ()), by}
         left = trust.missing_approvals(rules, item.by, paths, given, at.repository.owner, policy.nested)
         missing = [text.reason(cause, at.repository.trunk_name) for cause in left]

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ci.errors import UserError
 from ci.git import Git, GitEnd, GitFailed
@@ -19,6 +20,7 @@ from gate.model import ChangeId, Reason, Why
 _IDENTITY = re.compile(r"[^<>\x00-\x1f]* <[^<>\x00-\x1f]*>")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _MESSAGES_TOLD = 5  # of git's own words on a conflict; a change may conflict in thousands of files
+LARGE_FILE = "512k"  # a diff of larger ones would hold everybody up
 _SIGNATURES = (b"gpgsig", b"gpgsig-sha256")
 
 
@@ -86,27 +88,42 @@ def changed_paths(git: Git, base: Sha, head: Sha) -> frozenset[str]:
     return frozenset().union(*(_paths(git.run("diff-tree", *flags, each, head).out) for each in bases))
 
 
-def read_change(git: Git, base: Sha, head: Sha) -> tuple[tuple[Sha, ...], frozenset[str]]:
-    """The commits of a change, newest first, and the paths that any of them touches.
+class Read(NamedTuple):
+    """What a change holds. commits: newest first. paths: that any of them touches. lines: added and taken away by all of
+    them; those of binary files, and of files larger than LARGE_FILE, are not counted."""
+
+    commits: tuple[Sha, ...]
+    paths: frozenset[str]
+    lines: int
+
+
+def read_change(git: Git, base: Sha, head: Sha) -> Read:
+    """The commits from base to head.
 
     One call of git where no commit is a merge; the paths then are those of changed_paths and such as were touched and put
     back. A merge may undo what its parents did without a path of its own, so with merges changed_paths is asked as well.
     """
-    flags = ("--name-only", "--no-renames", "--no-relative", "--ignore-submodules=none", "--root", "--diff-merges=off")
+    flags = ("--numstat", "--no-renames", "--no-relative", "--ignore-submodules=none", "--root", "--diff-merges=off")
+    safe = ("--no-show-signature", "--no-ext-diff", "--no-textconv")
     mark = os.urandom(16).hex()  # no file name can be taken for it
     told = git.run(
-        "log", "--no-show-signature", "-z", f"--format={mark}%H %P", *flags, "--end-of-options", f"{base}..{head}", "--"
+        *("-c", f"core.bigFileThreshold={LARGE_FILE}", "log", *safe, "-z", f"--format={mark}%H %P", *flags),
+        *("--end-of-options", f"{base}..{head}", "--"),
     ).out
     commits: list[Sha] = []
     paths: set[str] = set()
+    lines = 0
     has_merge = False
     for one in told.split(mark.encode())[1:]:
-        header, _, names = one.partition(b"\0")
+        header, _, files = one.partition(b"\0")
         commit, *parents = header.decode().split()
         commits.append(Sha(commit))
         has_merge |= len(parents) > 1
-        paths |= _paths(names.removeprefix(b"\n"))
-    return tuple(commits), frozenset(paths) | (changed_paths(git, base, head) if has_merge else frozenset())
+        for file in files.removeprefix(b"\n").split(b"\0")[:-1]:
+            added, gone, path = file.split(b"\t", 2)
+            paths.add(os.fsdecode(path))
+            lines += sum(int(count) for count in (added, gone) if count != b"-")
+    return Read(tuple(commits), frozenset(paths) | (changed_paths(git, base, head) if has_merge else frozenset()), lines)
 
 
 def commits_between(git: Git, base: Sha, head: Sha, exclude: Sequence[Sha] = ()) -> tuple[Sha, ...]:

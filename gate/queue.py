@@ -140,8 +140,8 @@ class Queue:
         entry = (submission.change, submission.revision)
         if entry in self._past and state.trunk is not None:
             with suppress(GitFailed):  # git may have forgotten it by now
-                _, paths = merge.read_change(self._repository.git, state.trunk, submission.head)
-                self.odds.note_traits(entry, Traits(files=len(paths)))
+                _, paths, lines = merge.read_change(self._repository.git, state.trunk, submission.head)
+                self.odds.note_traits(entry, Traits(files=len(paths), lines=lines))
 
     def describe(
         self, state: State, policy: Config, trunk: Sha, may_sandbox: bool, is_gate_broken: bool
@@ -158,7 +158,7 @@ class Queue:
                     described.append(_unreadable(submission, failed))
                     continue
                 self._newest[submission.change] = self._described[entry]
-                self.odds.note_change(self._described[entry])
+                self.odds.note_change(self._described[entry], self._changes.lines(entry))
             described.append(self._described[entry])
         return tuple(described)
 

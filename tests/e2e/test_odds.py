@@ -7,7 +7,8 @@ import pytest
 from ci.model import CheckName, Sha
 from fakes.stand import PARTS, Stand
 from gate.gate import Gate
-from gate.model import ChangeId, Outlook, Snapshot
+from gate.model import Change, ChangeId, Outlook, Snapshot
+from gate.odds import Odds
 from gate.serve import open_server
 
 
@@ -45,3 +46,18 @@ def test_odds_reach_the_plan_and_outlive_a_restart(tmp_path: Path, monkeypatch: 
     assert again is not online
     assert again.forecasts == online.forecasts
     assert (again.durations, again.flakes, again.clash) == (online.durations, online.flakes, online.clash)
+
+
+def test_the_lines_of_a_change_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[int, int | None] = {}
+    note = Odds.note_change
+
+    def listen(odds: Odds, change: Change, lines: int | None = None, is_green_here: bool | None = None) -> None:
+        told[change.id] = lines
+        note(odds, change, lines, is_green_here)
+
+    monkeypatch.setattr(Odds, "note_change", listen)
+    stand = Stand(tmp_path, PARTS, {"a/check.sh": "true\n", "a/x": "1\n2\n3\n"})
+    change = stand.submit("Two lines altered", {"a/x": "1\n4\n5\n"})
+    stand.settle()
+    assert told == {change: 4}

@@ -12,7 +12,7 @@ from ci.git import GitFailed, PlainGit, ServerGit
 from ci.model import Sha
 from fakes.repositories import Repository, git_env
 from gate.config import Merge
-from gate.merge import Joined, Title, changed_paths, commits_between, merge_change
+from gate.merge import Joined, Title, changed_paths, commits_between, merge_change, read_change
 from gate.model import ChangeId, Reason, Why
 
 MERGE, SQUASH, REBASE = (Merge(method=method) for method in ("merge", "squash", "rebase"))
@@ -416,6 +416,22 @@ def test_changed_paths_are_those_of_the_change_alone(repository: Repository) -> 
     assert changed_paths(git, Sha(head), Sha(head)) == frozenset()
     landed = joined(repository, onto, head).commit
     assert changed_paths(git, Sha(onto), landed) == {"src/a.py", "src/moved.py", "n\nl"}
+
+
+def test_a_change_is_read_with_its_paths_and_lines(repository: Repository) -> None:
+    base = repository.commit("Base", {"a": "1\n2\n3\n", "gone": "1\n2\n", "moved": "1\n"})
+    (repository.path / "gone").unlink()
+    (repository.path / "moved").rename(repository.path / "t\tab\nnl")
+    (repository.path / "link").symlink_to("a")
+    repository.write("bin", "\0" * 100)
+    repository.write("huge", "line\n" * 200_000)
+    repository.write("empty", "")
+    first = repository.commit("One", {"a": "1\nz\n3\n"})
+    second = repository.commit("Back again", {"a": "1\n2\n3\n"})
+    found = read_change(PlainGit(repository.git_dir), Sha(base), Sha(second))
+    assert found.commits == (second, first)
+    assert found.paths == {"a", "gone", "moved", "t\tab\nnl", "link", "bin", "huge", "empty"}
+    assert found.lines == 4 + 2 + 1 + 1 + 1  # a, there and back; gone; moved, and where to; the link
 
 
 def test_changed_paths_of_histories_that_crossed_miss_nothing(repository: Repository) -> None:
