@@ -20,7 +20,7 @@ class Content:
     """What a revision's commits hold. stacked_on: entries of other changes whose heads are among its commits."""
 
     paths: frozenset[str]
-    lines: int
+    lines: int | None
     stacked_on: tuple[Entry, ...]
 
 
@@ -108,8 +108,8 @@ class Changes:
         """Of a change that was described."""
         return self._contents[entry].paths
 
-    def lines(self, entry: Entry) -> int:
-        """Of a change that was described: how many it adds and takes away."""
+    def lines(self, entry: Entry) -> int | None:
+        """Of a change that was described: how many it adds and takes away; None: too many to count."""
         return self._contents[entry].lines
 
     def stacked_heads(self, entry: Entry, state: State) -> tuple[Sha, ...]:

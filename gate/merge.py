@@ -20,7 +20,7 @@ from gate.model import ChangeId, Reason, Why
 _IDENTITY = re.compile(r"[^<>\x00-\x1f]* <[^<>\x00-\x1f]*>")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _MESSAGES_TOLD = 5  # of git's own words on a conflict; a change may conflict in thousands of files
-LARGE_FILE = "512k"  # a diff of larger ones would hold everybody up
+LARGE_FILE, MOST_COUNTED = "256k", 300  # the diff of more than that would hold everybody up
 _SIGNATURES = (b"gpgsig", b"gpgsig-sha256")
 
 
@@ -89,41 +89,45 @@ def changed_paths(git: Git, base: Sha, head: Sha) -> frozenset[str]:
 
 
 class Read(NamedTuple):
-    """What a change holds. commits: newest first. paths: that any of them touches. lines: added and taken away by all of
-    them; those of binary files, and of files larger than LARGE_FILE, are not counted."""
+    """What a change holds. commits: newest first. paths: that any of them touches. lines: added and taken away, those of
+    binary files and of files larger than LARGE_FILE not counted; None: it has more files than MOST_COUNTED."""
 
     commits: tuple[Sha, ...]
     paths: frozenset[str]
-    lines: int
+    lines: int | None
 
 
 def read_change(git: Git, base: Sha, head: Sha) -> Read:
     """The commits from base to head.
 
-    One call of git where no commit is a merge; the paths then are those of changed_paths and such as were touched and put
-    back. A merge may undo what its parents did without a path of its own, so with merges changed_paths is asked as well.
+    One call of git where no commit is a merge, and one for the lines; the paths then are those of changed_paths and such as
+    were touched and put back. A merge may undo what its parents did without a path of its own, so with merges changed_paths
+    is asked as well.
     """
-    flags = ("--numstat", "--no-renames", "--no-relative", "--ignore-submodules=none", "--root", "--diff-merges=off")
-    safe = ("--no-show-signature", "--no-ext-diff", "--no-textconv")
+    flags = ("--name-only", "--no-renames", "--no-relative", "--ignore-submodules=none", "--root", "--diff-merges=off")
     mark = os.urandom(16).hex()  # no file name can be taken for it
     told = git.run(
-        *("-c", f"core.bigFileThreshold={LARGE_FILE}", "log", *safe, "-z", f"--format={mark}%H %P", *flags),
-        *("--end-of-options", f"{base}..{head}", "--"),
+        "log", "--no-show-signature", "-z", f"--format={mark}%H %P", *flags, "--end-of-options", f"{base}..{head}", "--"
     ).out
     commits: list[Sha] = []
     paths: set[str] = set()
-    lines = 0
     has_merge = False
     for one in told.split(mark.encode())[1:]:
-        header, _, files = one.partition(b"\0")
+        header, _, names = one.partition(b"\0")
         commit, *parents = header.decode().split()
         commits.append(Sha(commit))
         has_merge |= len(parents) > 1
-        for file in files.removeprefix(b"\n").split(b"\0")[:-1]:
-            added, gone, path = file.split(b"\t", 2)
-            paths.add(os.fsdecode(path))
-            lines += sum(int(count) for count in (added, gone) if count != b"-")
+        paths |= _paths(names.removeprefix(b"\n"))
+    lines = _count_lines(git, base, head) if len(paths) <= MOST_COUNTED else None
     return Read(tuple(commits), frozenset(paths) | (changed_paths(git, base, head) if has_merge else frozenset()), lines)
+
+
+def _count_lines(git: Git, base: Sha, head: Sha) -> int | None:
+    flags = ("--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
+    limit = ("-c", f"core.bigFileThreshold={LARGE_FILE}")
+    told = git.run(*limit, "diff", *flags, "--end-of-options", f"{base}...{head}", "--", ok=(0, 128))  # 128: no common past
+    counts = [line.split(b"\t", 2)[:2] for line in told.out.splitlines() if line.count(b"\t") >= 2]
+    return sum(int(count) for pair in counts for count in pair if count != b"-") if told.code == 0 else None
 
 
 def commits_between(git: Git, base: Sha, head: Sha, exclude: Sequence[Sha] = ()) -> tuple[Sha, ...]:

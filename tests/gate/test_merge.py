@@ -12,7 +12,7 @@ from ci.git import GitFailed, PlainGit, ServerGit
 from ci.model import Sha
 from fakes.repositories import Repository, git_env
 from gate.config import Merge
-from gate.merge import Joined, Title, changed_paths, commits_between, merge_change, read_change
+from gate.merge import MOST_COUNTED, Joined, Title, changed_paths, commits_between, merge_change, read_change
 from gate.model import ChangeId, Reason, Why
 
 MERGE, SQUASH, REBASE = (Merge(method=method) for method in ("merge", "squash", "rebase"))
@@ -431,7 +431,9 @@ def test_a_change_is_read_with_its_paths_and_lines(repository: Repository) -> No
     found = read_change(PlainGit(repository.git_dir), Sha(base), Sha(second))
     assert found.commits == (second, first)
     assert found.paths == {"a", "gone", "moved", "t\tab\nnl", "link", "bin", "huge", "empty"}
-    assert found.lines == 4 + 2 + 1 + 1 + 1  # a, there and back; gone; moved, and where to; the link
+    assert found.lines == 2 + 1 + 1 + 1  # gone; moved, and where to; the link
+    repository.commit("Many", {f"many/{number}": "1\n" for number in range(MOST_COUNTED + 1)})
+    assert read_change(PlainGit(repository.git_dir), Sha(second), Sha(repository.head())).lines is None
 
 
 def test_changed_paths_of_histories_that_crossed_miss_nothing(repository: Repository) -> None:
