@@ -8,12 +8,12 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ci.keys import KeyMaker
-from ci.model import Check, CheckName, Sha
+from ci.keys import KeyMaker, definition_digest
+from ci.model import Check, Sha
 from gate import trust
 from gate.config import CONFIG_NAME, Config
 from gate.merge import Joined, Title, merge_change
-from gate.model import Candidate, Entry, Merged, MergeOutcome, Need, Reason, Submission, Unmerged, Why
+from gate.model import Candidate, Entry, Merged, MergeOutcome, Need, Reason, Submission, Unmerged, Waived, Why
 from gate.nested import rules_among
 from gate.repository import Repository
 
@@ -23,12 +23,18 @@ REMEMBERED = 20_000  # merges kept in memory
 @dataclass(frozen=True, slots=True)
 class Material:
     """What a candidate is made from: its changes' submissions, and of each the heads that it is stacked on and its paths.
-    waived: checks that it need not pass as trunk has them, should it replace or remove them."""
+    waived: checks that its first change need not pass as trunk has them, should it replace or remove them: nor those behind
+    it, whom trunk as it is does not await any more."""
 
     submissions: Mapping[Entry, Submission]
     stacked_on: Mapping[Entry, tuple[Sha, ...]]
     paths: Mapping[Entry, frozenset[str]]
-    waived: frozenset[CheckName] = frozenset()
+    waived: frozenset[Waived] = frozenset()
+
+
+def definition(check: Check) -> str:
+    """Digest of what a check is, whatever its tools say."""
+    return definition_digest(check, dict.fromkeys(check.tools, "")).hex()
 
 
 class Candidates:
@@ -59,8 +65,9 @@ class Candidates:
         if isinstance(own, Reason):
             return Unmerged(own)
         added = tuple(check for check in own if check not in checks)
-        if altered and material.waived:
-            checks = tuple(check for check in checks if check in own or check.name not in material.waived)
+        if material.waived and rules_among(policy.nested, material.paths[candidate.entries[0]]):
+            waived = material.waived
+            checks = tuple(check for check in checks if check in own or (check.name, definition(check)) not in waived)
         return Merged(commit, tree, self._needs_of(commit, tree, checks, near) + self._needs_of(commit, tree, added, near))
 
     def commits(self, candidate: Candidate) -> tuple[Sha, ...]:

@@ -19,6 +19,7 @@ from ci.deploy.text import deploy_line
 from ci.errors import UserError
 from ci.model import CheckName
 from gate import text, trust
+from gate.candidates import definition
 from gate.config import Config
 from gate.feed import read_lines
 from gate.journal import Journal
@@ -40,7 +41,9 @@ from gate.model import (
     TrunkClosed,
     TrunkOpened,
     Verdict,
+    Waived,
 )
+from gate.nested import rules_among
 from gate.repository import PLAN_FILE, Repository, account
 from gate.state import TRUNK, State, apply_event, fold
 from gate.submissions import news, poke
@@ -323,9 +326,8 @@ def approve(at: Office, change: int, by: str, revision: int | None = None, waive
     if not trust.may_approve(rules, by, at.repository.owner):
         people = text.names(rules.maintainers or (at.repository.owner,), "or")
         raise UserError(f"{by} may not approve changes here: {people} may")
-    if waive:
-        _require_replaced(at, item, by, waive)
-    at.record(ApprovalGiven(time.time(), item.change, item.revision, by, tuple(map(CheckName, waive))))
+    waived = _replaced(at, item, by, waive) if waive else ()
+    at.record(ApprovalGiven(time.time(), item.change, item.revision, by, waived))
     if is_refused:
         at.record(RetryRequested(time.time(), item.change, by))
     missing: list[str] = []
@@ -460,19 +462,25 @@ def _require_waiting(at: Office, item: Submission, what: str) -> None:
         raise UserError(f"change {item.change} was {verdict.value} already: it cannot {what}")
 
 
-def _require_replaced(at: Office, item: Submission, by: str, waived: Sequence[str]) -> None:
-    """Whether the change leaves no check of these names as trunk has it, and this person may say that it need not."""
+def _replaced(at: Office, item: Submission, by: str, names: Sequence[str]) -> tuple[Waived, ...]:
+    """The checks of these names as trunk has them. Raises UserError where the change leaves one as it is, or this person
+    may not say that it need not pass it."""
     _require_maintainer(at, by, "waive a check")
+    policy, trunk = at.policy(), at.state.trunk
+    paths = read_change(at.repository.git, trunk, item.head).paths if trunk is not None else frozenset[str]()
     theirs = at.repository.rules(item.head)
     if not isinstance(theirs, Config):
         raise UserError(f"the gate.toml of change {item.change} is broken: it has to be mended first")
-    ours = {check.name: check for check in at.policy().checks_before_landing()}
-    for name in waived:
+    ours = {check.name: check for check in policy.checks_before_landing()}
+    found = []
+    for name in names:
         check = ours.get(CheckName(name))
         if check is None:
             raise UserError(f"there is no check {name!r} before landing: there are {text.names(ours) or 'none'}")
-        if check in theirs.checks_before_landing():
+        if not rules_among(policy.nested, paths) or check in theirs.checks_before_landing():
             raise UserError(f"change {item.change} leaves the check {name} as it is: only one that it alters can be waived")
+        found.append((check.name, definition(check)))
+    return tuple(found)
 
 
 def _is_landing(at: Office, item: Submission) -> bool:

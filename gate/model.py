@@ -202,15 +202,19 @@ class TrunkMoved:
     new: Sha
 
 
+Waived = tuple[CheckName, str]
+
+
 @dataclass(frozen=True, slots=True)
 class ApprovalGiven:
-    """waived: checks of trunk that the revision replaces or removes, and need not pass as trunk has them."""
+    """waived: checks of trunk, each with the digest of what it was then (gate.candidates.definition), that the revision
+    replaces or removes and need not pass."""
 
     at: float
     change: ChangeId
     revision: int
     by: str
-    waived: tuple[CheckName, ...] = ()
+    waived: tuple[Waived, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -936,7 +936,7 @@ class _Board:
 
     def haste(self, change: Change) -> float:
         """How many times as much a run under way is worth beside others of more priority: that alone stops nothing."""
-        if not self._view.is_hurried:
+        if not self._view.is_ranked:
             return 1.0
         if self._most_rank is None:
             self._most_rank = max(RANK_WORTH[each.priority.rank] for each in self._view.queue)

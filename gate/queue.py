@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from ci.git import GitFailed
-from ci.model import Check, CheckName, InputKey, Outcome, Result, Sha, Stage
+from ci.model import Check, InputKey, Outcome, Result, Sha, Stage
 from ci.results import results_for_keys
 from gate import merge, text
 from gate.candidates import Candidates, Material
@@ -41,6 +41,7 @@ from gate.model import (
     Trials,
     TrunkMoved,
     Unmerged,
+    Waived,
     Why,
 )
 from gate.odds import Odds, Traits
@@ -267,7 +268,8 @@ class Queue:
             submissions[entry] = next(item for item in state.revisions[change] if item.revision == revision)
             stacked[entry] = self._changes.stacked_heads(entry, state)
         paths = {entry: self._changes.paths(entry) for entry in candidate.entries}
-        waived = frozenset[CheckName]().union(*(state.waived.get(entry, ()) for entry in candidate.entries))
+        # Whoever is ahead of it has to pass trunk as it is.
+        waived = state.waived.get(candidate.entries[0], frozenset()) if candidate.entries else frozenset[Waived]()
         return Material(submissions, stacked, paths, waived)
 
     def _note_alone(self, change: ChangeId, commit: Sha, state: State) -> None:

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from ci.deploy import model as deploys
 from ci.deploy.plan import DeployState, apply
-from ci.model import CheckName, RunId, Sha
+from ci.model import RunId, Sha
 from gate.model import (
     ApprovalGiven,
     ChangeId,
@@ -32,6 +32,7 @@ from gate.model import (
     TrunkMoved,
     TrunkOpened,
     Verdict,
+    Waived,
 )
 
 TRUNK = ChangeId(0)  # no change has this number; a retry of it is a retry of trunk's pipeline
@@ -58,7 +59,7 @@ class State:
     verdicts: dict[ChangeId, Verdict] = field(default_factory=dict)  # of the changes that do not wait
     decided: dict[Entry, Decided] = field(default_factory=dict)
     approvals: dict[Entry, dict[str, float]] = field(default_factory=dict)
-    waived: dict[Entry, frozenset[CheckName]] = field(default_factory=dict)
+    waived: dict[Entry, frozenset[Waived]] = field(default_factory=dict)
     retried_at: dict[ChangeId, float] = field(default_factory=dict)  # TRUNK stands for trunk's own pipeline
     runs: dict[RunId, RunStarted] = field(default_factory=dict)  # not ended
     run_count: int = 0

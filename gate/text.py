@@ -165,7 +165,7 @@ def event(fact: Event, trunk: str = "main", deploys: DeployState | None = None) 
         case TrunkMoved():
             return f"{trunk} was moved to {fact.new[:10]} by somebody else than the gate"
         case ApprovalGiven():
-            without = f", without {names(fact.waived)} as trunk has it" if fact.waived else ""
+            without = f", without {names([name for name, _ in fact.waived])} as trunk has it" if fact.waived else ""
             return clean(f"change {fact.change} revision {fact.revision} approved by {fact.by}{without}")
         case RetryRequested():
             what = f"change {fact.change}" if fact.change else f"the pipeline on {trunk}"

@@ -127,17 +127,20 @@ class View:
         self.waiting: dict[ChangeId, Change]
         self.is_stacked: bool  # some changes depend on others
         self.is_hurried: bool  # some have more than the usual priority
+        self.is_ranked: bool  # some have more priority than others
         self.questionable: tuple[Change, ...]  # the only ones that may be refused without any run
         self._tangled: frozenset[ChangeId]
         if before is not None and before.snapshot.changes == snapshot.changes:
             self.queue, self.waiting, self.is_stacked = before.queue, before.waiting, before.is_stacked
             self.questionable, self.is_hurried = before.questionable, before.is_hurried
+            self.is_ranked = before.is_ranked
             self._tangled = before._tangled
         else:
             self.queue = tuple(_in_order(snapshot.changes))
             self.waiting = {change.id: change for change in self.queue}
             self.is_stacked = any(change.depends for change in self.queue)
             self.is_hurried = any(rank < Priority.NORMAL.rank for rank in _ranks(self.queue))
+            self.is_ranked = len({*_ranks(self.queue)}) > 1
             self.questionable = tuple([change for change in self.queue if change.depends or change.broken])
             self._tangled = self._find_tangled()
         self.running = {run.key: run for run in snapshot.running}

@@ -234,7 +234,7 @@ def _update_index(staged: Staged, lines: bytes, index: Path) -> None:
         try:
             _git(staged, "update-index", "-z", "--index-info", stdin=lines, env={"GIT_INDEX_FILE": str(index)})
         except Unavailable as failed:
-            if "index.lock" in str(failed) and time.monotonic() < give_up_at:
+            if f"{index.name}.lock" in str(failed) and time.monotonic() < give_up_at:
                 time.sleep(_LOOK_AGAIN_S)
                 continue
             raise Unavailable(f"{failed}; the files are mended, and not staged: git add, and commit again") from failed

@@ -220,6 +220,7 @@ class _Round:
         self._rules = _rules(self._git, staged, self.scope.tree)
         self.checks = select_checks(self._rules.checks, wish)
         self._mended = tuple(mended)
+        self._staged_paths = None if self.scope.files is None else {*self.scope.files}
         changed = None if self.scope.files is None else {*self.scope.files, *self.scope.besides}
         skipped = skipped_checks(self.checks)
         wanted = [check for check in self.checks if check.name not in skipped]
@@ -244,9 +245,7 @@ class _Round:
             reports = list(self._answers(session, jobs, printer, quiet=True))
         fixes = [fix for report in reports for fix in report.fixes if self._may_mend(fix.path)]
         if not fixes:
-            for report in reports:
-                printer.tell(report)
-            return reports
+            return [self._told(report, printer) for report in reports]
         chosen = _last_of_each(fixes)
         self.applied = apply_fixes(self._staged, chosen)
         if self.applied.paths:
@@ -258,7 +257,7 @@ class _Round:
 
     def _may_mend(self, path: str) -> bool:
         """A commit takes what its owner staged, and no other file that a check found something to mend in."""
-        return self.scope.files is None or INSTALLED not in os.environ or path in {*self.scope.files}
+        return self._staged_paths is None or INSTALLED not in os.environ or path in self._staged_paths
 
     def run(self, printer: text.Printer, done: Sequence[Report]) -> list[Report]:
         """Answer for all that is not done yet, within the budget. Returns the reports of these."""
@@ -429,8 +428,9 @@ def _below_top(staged: Staged, name: str) -> str:
     """A name as given, relative to the top of the work tree; "" is the top itself."""
     path = os.path.normpath(os.path.join(staged.top, staged.prefix, name))  # noqa: PTH118 - Path knows no lexical ".."
     if path != staged.top and not path.startswith(staged.top.rstrip("/") + "/"):
-        folder, file = os.path.split(path)  # it may lead here through a link
-        path = os.path.join(os.path.realpath(folder), file)  # noqa: PTH118
+        folder, file = os.path.split(path)  # it may lead here through a link, or be one
+        whole = os.path.realpath(path)
+        path = whole if whole == staged.top else os.path.join(os.path.realpath(folder), file)  # noqa: PTH118
     if path != staged.top and not path.startswith(staged.top.rstrip("/") + "/"):
         raise UserError(text.outside(name, staged.top))
     return path[len(staged.top.rstrip("/")) + 1 :]

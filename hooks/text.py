@@ -336,7 +336,8 @@ def merged_before() -> str:
 
 
 def nothing_left(mended: Sequence[str]) -> str:
-    return f"gate: {_some(mended)} was mended to what HEAD has, and nothing is left to commit"
+    told = f"gate: {_some(mended)} was mended to what HEAD has, and nothing is left to commit"
+    return f"{told} (with --amend or --allow-empty: once more)"
 
 
 def patch_left(paths: Sequence[str], patch: str, options: str, *, was_tried: bool) -> str:

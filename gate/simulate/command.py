@@ -201,7 +201,7 @@ def _seeds(words: str) -> Sequence[int]:
     try:
         if ":" in words:
             first, last = (int(word) for word in words.split(":"))
-            seeds: Sequence[int] = range(first, last + 1)
+            seeds: Sequence[int] = range(first, min(last, first + MOST_SEEDS) + 1)
         else:
             seeds = list(dict.fromkeys(int(word) for word in words.split(",")))
     except ValueError as cause:

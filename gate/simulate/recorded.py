@@ -229,11 +229,13 @@ class _Reading:
         """What was red on a trunk says nothing of the changes that were tested on top of it."""
         match event:
             case RunStarted():
-                self.trunks[event.run] = (event.check, self.state.trunk)
+                self.trunks[event.run] = (event.check, self.state.trunk if event.changes else event.commit)
                 if not event.changes:
                     self.bare.add(event.run)
             case RunFinished(result=Result(outcome=Outcome.RED | Outcome.TIMED_OUT)) if event.run in self.bare:
                 self.red_trunks.add(self.trunks[event.run])
+            case RunFinished(result=Result(outcome=Outcome.GREEN)) if event.run in self.bare:
+                self.red_trunks.discard(self.trunks[event.run])  # it was red for nothing, or for what is over
             case _:
                 pass
 

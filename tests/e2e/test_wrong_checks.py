@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from fakes.stand import PLAIN, Stand
+from gate import commands
+from gate.candidates import definition
+from gate.model import ChangeId
 from gate.repository import account
 
 RULES = '[trust]\nmaintainers = ["mia"]\ntrusted = ["*"]\n'
@@ -86,6 +89,56 @@ def test_nobody_waives_more_than_a_maintainer_may(tmp_path: Path, who: str, chec
     done = stand.gate("approve", str(change), "--waive", check, by=who)
     assert (done.returncode, done.stdout) == (2, "")
     assert why in done.stderr
+
+
+def test_nobody_ahead_of_a_waived_change_lands_without_the_check(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, rules("sleep 1; grep -q 0 x"), FILES)
+    stand.settle()
+    ahead = stand.submit("breaks it", {"x": "1"})
+    change = stand.submit("another check", {"gate.toml": rules("true", "other")}, by="mia")
+    assert stand.gate("approve", str(change), "--waive", "unit", by="mia").returncode == 0
+    stand.settle()
+    assert (stand.verdict(ahead), stand.verdict(change)) == ("refused", "landed")
+
+
+def test_with_others_waiting_a_waived_change_mends_a_red_trunk_from_behind(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, WRONG, FILES)
+    stand.settle()
+    ahead = [stand.submit(f"good {number}", {f"y{number}": "1"}) for number in range(2)]
+    change = stand.submit("mend the check", {"gate.toml": RIGHT}, by="mia")
+    stand.settle()
+    assert stand.gate("approve", str(change), "--waive", "unit", by="mia").returncode == 0
+    stand.settle()
+    assert [stand.verdict(each) for each in (*ahead, change)] == ["landed"] * 3
+
+
+def test_a_change_that_leaves_gate_toml_alone_has_nothing_waived(tmp_path: Path) -> None:
+    """Its own gate.toml is an older one, which is no doing of its."""
+    stand = Stand(tmp_path, RIGHT, FILES)
+    stand.settle()
+    old = stand.trunk()
+    stricter = stand.submit("stricter", {"gate.toml": rules("grep -q 0 x")}, by="mia")
+    stand.settle()
+    assert stand.verdict(stricter) == "landed"
+    stand.branch("breaks it", {"x": "1"}, base=old)
+    change = stand.push(by="ann").change
+    done = stand.gate("approve", str(change), "--waive", "unit", by="mia")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "leaves the check unit as it is" in done.stderr
+
+
+def test_what_was_waived_is_required_again_once_trunk_has_another_check(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, WRONG, FILES)
+    stand.settle()
+    narrow = rules("./no-such-file").replace("command", 'inputs = ["none"]\ncommand')
+    change = stand.submit("narrower", {"gate.toml": narrow, "x": "1"}, "draft", by="mia")
+    assert stand.gate("approve", str(change), "--waive", "unit", by="mia").returncode == 0
+    mend = stand.submit("mend", {"gate.toml": rules("grep -q 0 x")}, by="mia")
+    assert stand.gate("approve", str(mend), "--waive", "unit", by="mia").returncode == 0
+    stand.settle()
+    assert stand.verdict(mend) == "landed"
+    with commands.office(stand.path) as at:
+        assert at.state.waived[ChangeId(change), 1] != {("unit", definition(at.policy().checks[0]))}
 
 
 def test_status_says_that_a_broken_gate_toml_has_closed_trunk(tmp_path: Path) -> None:

@@ -716,14 +716,14 @@ def test_of_two_that_wait_for_a_worker_the_one_in_more_of_a_hurry_gets_it(priori
     assert queue.runs() == [(runs,)]
 
 
-@pytest.mark.parametrize("priority", [Priority.URGENT, Priority.HIGH])
+@pytest.mark.parametrize("priority", [Priority.URGENT, Priority.HIGH, Priority.NORMAL])
 @pytest.mark.parametrize("ran_s", [10.0, 150.0, 280.0])
 def test_nothing_that_runs_is_stopped_for_a_hurry(priority: Priority, ran_s: float) -> None:
     queue = apart(300.0, 300.0, 300.0, workers=1)
-    push(queue, 1, priority=Priority.LOW)
+    push(queue, 1, priority=Priority.LOW)  # also beside what is in no hurry
     queue.turns()
     queue.wait(ran_s)
-    push(queue, 2)
+    push(queue, 2, priority=Priority.LOW)
     push(queue, 3, priority=priority)
     queue.turns()
     assert queue.runs() == [(1,)]

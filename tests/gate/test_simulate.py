@@ -545,6 +545,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
         (("--zipf", "20"), "from 0 to 3"),
         (("--rate", "1e9"), "more than 1,000,000 changes"),
         (("--seeds", "1:99999999999"), "more than 10,000"),
+        (("--seeds", f"1:{10**30}"), "more than 10,000"),
         (("--preset", "W8", "--hours", "1"), "nothing is counted, all is warm-up"),
         (("--shortest", "100", "--longest", "1"), "no duration is between them"),
         (("--preset", "W3", "--pattern", "streaks", "--failure", ".6", "--streak", "1"), "no more than 0.5 can fail"),

@@ -1,5 +1,6 @@
 """A project that is installed in place: what checks import is the work tree's, whatever tree they run over."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,27 @@ def test_workspaces_of_npm_are_links(tmp_path: Path) -> None:
     (tmp_path / "node_modules/@our/kit").symlink_to("../../packages/kit")
     (tmp_path / "node_modules/alias").symlink_to("theirs")
     assert leads(tmp_path, ["node_modules"]) == {"packages/lib": "node_modules/lib", "packages/kit": "node_modules/@our/kit"}
+
+
+def test_links_that_lead_to_themselves_and_odd_files_lead_nowhere(tmp_path: Path) -> None:
+    packages = tmp_path / PACKAGES
+    packages.mkdir(parents=True)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules/a").symlink_to("b")
+    (tmp_path / "node_modules/b").symlink_to("a")
+    (tmp_path / "loop").symlink_to("loop")
+    (packages / "loop.pth").write_text(f"{tmp_path}/loop\n")
+    (packages / "long.pth").write_text(f"{tmp_path}/{'x' * 300}\n")
+    (packages / "comment.pth").write_text(f"# {tmp_path}/{PACKAGES}/../../../..\n/mnt{tmp_path}/node_modules\n")
+    os.mkfifo(packages / "pipe.pth")
+    (tmp_path / "env/lib/python3.11").mkdir(parents=True)
+    (tmp_path / "env/lib/python3.11/site-packages").write_text("no folder\n")
+    assert leads(tmp_path, [".venv", "node_modules", "env"]) == {}
+
+
+def test_what_nothing_can_import_is_nobodys_concern(project: Repository) -> None:
+    project.write("src/notes.md", "new\n")
+    assert check(project).stderr == ""
 
 
 def test_nothing_installed_leads_nowhere(tmp_path: Path) -> None:

@@ -555,6 +555,18 @@ def test_a_commit_takes_no_file_that_its_owner_did_not_stage(clone: Clone) -> No
     assert clone.status() == "A  new.txt\nM  old.txt\n"
 
 
+def test_what_would_be_mended_only_where_nothing_is_staged_is_left_as_a_patch(clone: Clone) -> None:
+    clone.repository.commit("All", {"gate.toml": textwrap.dedent(RULES).replace("-- {files}", "*.txt"), "old.txt": "teh\n"})
+    clone.write("new.txt", "the\n")
+    clone.git("add", "new.txt")
+    code, said = clone.commit()
+    assert code == 1
+    patch = re.search(r"of which nothing is staged: gate check .* or git apply --index (\S+)", said)
+    assert patch
+    clone.git("apply", "--index", patch[1])
+    assert clone.read("old.txt") == "the\n"
+
+
 def test_a_commit_of_which_nothing_is_left_is_not_made(clone: Clone) -> None:
     clone.repository.commit("Right", {"a.txt": "the\n"})
     clone.write("a.txt", "teh\n")
