@@ -11,10 +11,9 @@ import os
 import re
 import subprocess
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ci.errors import Unavailable
 from ci.model import Sha
@@ -51,8 +50,7 @@ def traveller_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _OF_A_REPOSITORY and name not in ours}
 
 
-@dataclass(frozen=True, slots=True)
-class GitEnd:
+class GitEnd(NamedTuple):
     """What one git command came to."""
 
     code: int

@@ -30,7 +30,8 @@ KEY_VERSION = b"trunkgate key 1"  # a new way to make keys gets a new number, an
 FAN_OUT = 32
 BUCKETS = FAN_OUT * FAN_OUT
 
-_MAGIC = b"trunkgate key table 2\n"
+_MAGIC = b"trunkgate key table 3\n"
+_TREES_NEAR = 4  # whose edits are kept: HEAD, and what was staged lately and may become HEAD
 _NUMBER = 8  # bytes of a number in the file, the lowest first; struct would have to be imported
 _DIGEST = 32
 _OFFSETS = _NUMBER * (BUCKETS + 1)
@@ -99,8 +100,8 @@ class Row:
 
 
 class Seen:
-    """Paths that the base lacks, with the sets that they are in, as bits. Belongs to one table, which owner names: bits of
-    another one are numbers of other sets."""
+    """What was found out since a table was written: the sets that paths are in which the base lacks, as bits, and how trees
+    differ from the base. Belongs to one table, which owner names: bits of another one are numbers of other sets."""
 
     def __init__(self, path: str, owner: bytes) -> None:
         self._path = path
@@ -110,7 +111,9 @@ class Seen:
                 kept = marshal.loads(file.read())
         except (OSError, ValueError, EOFError, TypeError):
             kept = None
-        self._known: dict[bytes, int] = kept[1] if isinstance(kept, tuple) and kept[0] == owner else {}
+        is_ours = isinstance(kept, tuple) and len(kept) == 3 and kept[0] == owner
+        self._known: dict[bytes, int] = kept[1] if is_ours else {}
+        self._near: dict[str, dict[bytes, bytes | None]] = kept[2] if is_ours else {}
 
     def sets_of(self, path: bytes) -> int:
         """Raises KeyError when nobody has looked."""
@@ -119,7 +122,19 @@ class Seen:
     def add(self, found: "Mapping[bytes, int]") -> None:
         """Raises OSError when it cannot be kept."""
         self._known |= found
-        _write(self._path, marshal.dumps((self._owner, self._known)))
+        self._keep()
+
+    def edits(self, tree: str) -> "dict[bytes, bytes | None] | None":
+        """That make this tree of the base; None: nobody has looked."""
+        return self._near.get(tree)
+
+    def add_edits(self, tree: str, edits: "dict[bytes, bytes | None]") -> None:
+        """Raises OSError when they cannot be kept."""
+        self._near = {**dict(list(self._near.items())[1 - _TREES_NEAR :]), tree: edits}
+        self._keep()
+
+    def _keep(self) -> None:
+        _write(self._path, marshal.dumps((self._owner, self._known, self._near)))
 
 
 class KeyTable:

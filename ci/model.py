@@ -1,9 +1,11 @@
-"""What a check is and what came of running it: frozen facts, with no behaviour beyond questions about themselves."""
+"""What a check is and what came of running it: frozen facts, with no behaviour beyond questions about themselves.
+
+Every commit loads this file. Named tuples, because dataclasses would load ``inspect`` and compile six methods a class.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 Sha = NewType("Sha", str)  # full hexadecimal object id
 RefName = NewType("RefName", str)  # full name, as in refs/heads/main
@@ -32,8 +34,7 @@ class Outcome(StrEnum):
     INFRASTRUCTURE = "infrastructure error"  # the check never had its say; says nothing about the change
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A command with declared inputs that is green (exit 0) or red.
 
     command: a string is given to ``/bin/sh -c``, its placeholders replaced by quoted shell parameters; a tuple is an
@@ -83,11 +84,8 @@ def words_of(command: str | tuple[str, ...]) -> str:
     return command if isinstance(command, str) else " ".join(command)
 
 
-@dataclass(frozen=True, slots=True)
-class TestCase:
+class TestCase(NamedTuple):
     """One test of one JUnit report. outcome: passed, failed, error or skipped."""
-
-    __test__ = False  # not a pytest class
 
     name: str
     outcome: str
@@ -99,8 +97,10 @@ class TestCase:
         return self.outcome in ("failed", "error")
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+TestCase.__test__ = False  # type: ignore[attr-defined]  # not a pytest class
+
+
+class Result(NamedTuple):
     """Outcome of one run of one check for one input key. Times are epoch seconds UTC.
 
     log: path relative to the store's folder; "" when nothing was printed or kept.
@@ -131,8 +131,7 @@ class Result:
         return self.outcome is Outcome.GREEN and fresh
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequest:
+class RunRequest(NamedTuple):
     """Everything that a worker needs to run one check once.
 
     files: for {files}: paths of the tree that match the check's inputs. None: list them from the commit.
@@ -153,8 +152,7 @@ class RunRequest:
     tests: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnd:
+class RunEnd(NamedTuple):
     """How a run ended. outcome None: it was cancelled, and there is no result. tests: all that its reports named.
 
     altered: files of the commit that the run left other than it found them; only looked for where the check has ``fix``.

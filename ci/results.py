@@ -8,9 +8,8 @@ are facts: recorded once, never altered, and only ``prune`` removes them.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ci.model import CheckName, InputKey, Outcome, Result, RunId, TestCase
 from ci.proof import proofs
@@ -57,11 +56,8 @@ _COLUMNS = "key, check_name, outcome, run, started_at, finished_at, exit_code, i
 _CHUNK = 100  # values per statement: far below what any SQLite or driver takes, and beyond it nothing gets faster
 
 
-@dataclass(frozen=True, slots=True)
-class TestRun:
+class TestRun(NamedTuple):
     """What one test came to in one run. outcome: passed, failed, error or skipped."""
-
-    __test__ = False  # not a pytest class
 
     run: RunId
     key: InputKey
@@ -69,6 +65,9 @@ class TestRun:
     outcome: str
     duration_s: float
     message: str
+
+
+TestRun.__test__ = False  # type: ignore[attr-defined]  # not a pytest class
 
 
 def newest_green(results: Iterable[Result], now: float, max_age_s: float | None) -> Result | None:

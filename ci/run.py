@@ -10,20 +10,18 @@ import os
 import pwd
 import re
 import select
-import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ci import processes, sandbox
 from ci.errors import Unavailable
@@ -55,8 +53,7 @@ _SHELL_MISSED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(NamedTuple):
     """Where and how checks run on this machine.
 
     isolation: auto, bubblewrap or plain. read: more folders that checks may read, where home folders are hidden.
@@ -242,7 +239,8 @@ def _scratch(place: Place) -> Iterator[Path]:
     if place.scratch is not None:
         yield place.scratch
         return
-    import tempfile  # only for a folder that somebody else made
+    import shutil  # only for a folder that somebody else made
+    import tempfile
 
     made = Path(tempfile.mkdtemp(prefix="gate-")).resolve()
     try:
@@ -303,8 +301,7 @@ class _How(Enum):
     NOT_STARTED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(NamedTuple):
     """How one command ended. code: as a shell counts, 128 + signal for a death by signal. missing: a program not found."""
 
     how: _How

@@ -9,7 +9,6 @@ Everything is mounted by folder, never by file: the cost of bubblewrap's mounts 
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -60,7 +59,9 @@ def choose(wanted: str) -> Isolation:
 @cache
 def bubblewrap_trouble() -> str | None:
     """Why bubblewrap cannot be used here; None: it can. Really runs it, once per process."""
-    if shutil.which("bwrap") is None:
+    from shutil import which  # long to load, and local hooks do not come here
+
+    if which("bwrap") is None:
         return "there is no bwrap on PATH"
     try:
         done = subprocess.run(

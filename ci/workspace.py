@@ -8,12 +8,11 @@ repository lends its objects and knows nothing of all this.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ci.digest import digest
 from ci.entries import TreeRefused, altered_files, files_of, index_of, listed, listing_of, of_listing, write_files
@@ -25,8 +24,7 @@ from ci.sandbox import Isolation
 from ci.warm import Door, WarmInputs, WarmTree
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A folder that a check runs in. ``Place(folder)`` is a folder that exists, as in a developer's clone.
 
     files: paths that match the check's inputs; None: nobody has looked. scratch: the run's private folder; None: the run
@@ -87,7 +85,9 @@ class Workspace:
             if isolation is Isolation.BUBBLEWRAP:
                 shown = ((tree.git_dir, tree.folder / ".git"), *((path, path) for path in tree.object_folders()))
             else:
-                shutil.copytree(tree.git_dir, tree.folder / ".git", symlinks=True)
+                from shutil import copytree  # long to load, and few checks look at history
+
+                copytree(tree.git_dir, tree.folder / ".git", symlinks=True)
         is_asked = request.check.names_files and request.files is None
         files = files_of(listed(self._repository, request.commit, request.check.inputs)) if is_asked else None
         return Place(tree.folder, files, scratch, shown, ceiling=tree.folder.parent, altered=tree.altered)

@@ -6,9 +6,10 @@ instead. KEYS drives reading, writing, ``gate config show`` and the test of the 
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
+from inspect import Parameter, signature
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -242,17 +243,17 @@ class Key:
 
     @property
     def is_required(self) -> bool:
-        return _default(self) is MISSING
+        return _default(self) is Parameter.empty
 
     @property
     def default(self) -> Any:
         """As TOML could hold it; None when the key must be given, or is simply not set."""
         default = _default(self)
-        return None if default is MISSING else self.kind.write(default)
+        return None if default is Parameter.empty else self.kind.write(default)
 
 
 def _default(key: Key) -> Any:
-    return next(field.default for field in fields(SECTIONS[key.table]) if field.name == key.attribute)
+    return signature(SECTIONS[key.table]).parameters[key.attribute].default
 
 
 KEYS: tuple[Key, ...] = (
@@ -537,10 +538,10 @@ def _placed(check: Check, folder: str) -> Check:
     inputs = tuple(_from_top(pattern, folder) for pattern in check.inputs)
     if not folder:
         needs = tuple(CheckName(need.removeprefix(FROM_TOP)) for need in check.needs)
-        return check if (inputs, needs) == (check.inputs, check.needs) else replace(check, inputs=inputs, needs=needs)
+        return check if (inputs, needs) == (check.inputs, check.needs) else check._replace(inputs=inputs, needs=needs)
     name = CheckName(f"{folder}/{check.name}") if check.name else check.name
     needs = tuple(CheckName(need.removeprefix(FROM_TOP) if "/" in need else f"{folder}/{need}") for need in check.needs)
-    return replace(check, name=name, inputs=inputs, needs=needs, folder=folder)
+    return check._replace(name=name, inputs=inputs, needs=needs, folder=folder)
 
 
 def _from_top(pattern: str, folder: str) -> str:

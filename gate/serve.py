@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ci.errors import Unavailable, UserError
@@ -164,7 +164,7 @@ def _serve(path: Path, clock: Callable[[], float], hidden: tuple[Path, ...]) -> 
             repository,
             journal,
             lambda settings, on_end: LocalWorkers(
-                repository.git, repository.folder, replace(settings, hidden=(*settings.hidden, *hidden)), on_end
+                repository.git, repository.folder, settings._replace(hidden=(*settings.hidden, *hidden)), on_end
             ),
             poke,
             clock,

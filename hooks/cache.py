@@ -15,9 +15,9 @@ from pathlib import Path
 from ci.errors import UserError
 from ci.results import LocalResults
 from hooks import text
+from hooks.known import GREENS
 from hooks.markers import SAID
 from hooks.pool import Pool, remove_orphans
-from hooks.records import forget_all
 from hooks.rules import RULES
 from hooks.staged import ask_git
 
@@ -29,6 +29,10 @@ _SHARE_DROPPED = 4  # of the results, one in so many goes at a time when all tog
 _UNFINISHED = re.compile(r"(?:index|keys|keys\.seen|rules|background\.wanted)\.(\d+)(?:\.lock)?")
 _UNFINISHED_BESIDE = re.compile(r"\..*\.gate-(\d+)", re.DOTALL)
 _DAMAGED = "results.sqlite.corrupt*"  # a store that was moved aside
+_TIDIED, _TIDIED_EVERY_S = "tidied", 3600.0
+_NOTES_KEPT = (
+    5000  # of greens, each a file of twenty bytes; without one, the next check of that content takes the longer way
+)
 _WRITING_S = 3600.0  # it takes milliseconds: after an hour the number may be that of somebody else
 
 
@@ -54,6 +58,7 @@ def run(words: list[str]) -> int:
             rules = (read_config("", "HEAD") or Config()).hooks
             age_s = _duration(given.age) if given.age else rules.cache_age_s
             tidy(home, results, time.time() - age_s, _size(given.size) if given.size else rules.cache_size_bytes)
+            tidy_notes(home, time.time() - age_s)
             pool.prune(time.time() - age_s)
             remove_orphans()
         elif given.action == "clear":
@@ -82,18 +87,17 @@ def measure(home: Path, pool: Pool) -> text.Kept:
 
 
 def tidy(home: Path, results: LocalResults, before: float, max_bytes: int) -> None:
-    """Remove results and logs from before this moment, and then the oldest of the rest until they take no more than this.
+    """Remove results and logs from before this moment, and then the oldest of the rest until they take no more than this;
+    and once an hour ``tidy_notes``, which has many files to look at.
 
     max_bytes: of the two together; a store with nothing in it takes some kilobytes all the same.
     """
     results.prune(before)
-    for note in [*_files(home / "known"), *home.glob(_DAMAGED)]:
-        if _time_of(note) < before:
-            note.unlink(missing_ok=True)
-    for path, is_old, is_alive in _unfinished(home):
-        if is_old and not is_alive:  # who is not alive here may be so in another container
-            path.unlink(missing_ok=True)
-    logs = sorted(_files(home / "logs"), key=lambda path: _time_of(path))
+    tidied = home / _TIDIED
+    if _time_of(tidied) < time.time() - _TIDIED_EVERY_S:
+        tidied.touch()
+        tidy_notes(home, before)
+    logs = sorted(_files(home / "logs"), key=_time_of)
     while logs and _time_of(logs[0]) < before:
         logs.pop(0).unlink(missing_ok=True)
     room = max_bytes - sum(map(_size_of, logs))
@@ -105,17 +109,34 @@ def tidy(home: Path, results: LocalResults, before: float, max_bytes: int) -> No
         continue
 
 
+def tidy_notes(home: Path, before: float) -> None:
+    """Remove what has no size to speak of, from before this moment: notes of greens, of which only the newest few thousand
+    stay, damaged stores, and files that were begun by somebody who is gone."""
+    notes = sorted(((_time_of(path), path) for path in _files(home.parent / GREENS)), reverse=True)
+    for number, (written_at, note) in enumerate(notes):
+        if written_at < before or number >= _NOTES_KEPT:
+            note.unlink(missing_ok=True)
+    for store in home.glob(_DAMAGED):
+        if _time_of(store) < before:
+            store.unlink(missing_ok=True)
+    for path, is_old, is_alive in _unfinished(home):
+        if is_old and not is_alive:  # who is not alive here may be so in another container
+            path.unlink(missing_ok=True)
+
+
 def clear(home: Path, results: LocalResults, pool: Pool) -> None:
     """Remove all of it. Work trees in use stay, and files that somebody is just writing."""
     results.prune(float("inf"))
     results.compact()
     for log in _files(home / "logs"):
         log.unlink(missing_ok=True)
-    for note in [*_files(home / "greens"), *_files(home / "known"), home.parent / RULES, *home.glob(_DAMAGED)]:
+    for note in [*_files(home / "greens"), *_files(home.parent / GREENS), home.parent / RULES, *home.glob(_DAMAGED)]:
         note.unlink(missing_ok=True)
     for path, is_old, is_alive in _unfinished(home):
         if is_old or not is_alive:
             path.unlink(missing_ok=True)
+    from hooks.records import forget_all  # long to load, for whoever only tidies
+
     forget_all(home.parent)
     for said in (home.parent / SAID, *home.parent.glob(f"worktrees/*/{SAID}")):
         said.unlink(missing_ok=True)  # it sends people to gate local, which knows of nothing now
@@ -183,7 +204,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.is_file()]
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [Path(entry) for entry in entries if entry.is_file()]
+    return []
 
 
 def _size_of(path: Path) -> int:

@@ -13,23 +13,31 @@ import sys
 from os import environ, fsdecode, listdir, unlink
 from time import time
 
-from hooks.markers import SAID, remember_green, was_green
-from hooks.staged import Staged, ask_git, look
+from hooks.markers import NOTES, SAID, remember_green, was_green, was_green_at_hand
+from hooks.staged import Staged, ask_git, at_hand, look
+
+_KNOWN = "gate: exactly this was green already (--no-cache checks it again)\n"
 
 
 def run(words: list[str]) -> int:
     """Exit code: 0 green, 1 red. Raises UserError and Unavailable."""
-    staged = look()
-    if staged is not None and ("GATE_HOOK" in environ or "PRE_COMMIT" in environ):
-        sys.stderr.write(reminder(staged.git_dir))
     names = _names_alone(words)
+    index = at_hand() if names is not None else None
+    if index is not None and names is not None and was_green_at_hand(index, names, time()) and not _has_notes(index.git_dir):
+        if _is_hook():
+            sys.stderr.write(reminder(index.git_dir))
+        sys.stderr.write(_KNOWN)
+        return 0
+    staged = look()
+    if staged is not None and _is_hook():
+        sys.stderr.write(reminder(staged.git_dir))
     if staged is not None and staged.config is not None and names is not None:
         if not staged.raw and not names:
             sys.stderr.write("gate: nothing is staged, so there is nothing to check (--all-files checks everything)\n")
             return 0
         now = time()
         if was_green(staged, names, now):
-            sys.stderr.write("gate: exactly this was green already (--no-cache checks it again)\n")
+            sys.stderr.write(_KNOWN)
             forget_note(staged)
             return 0
         from hooks.known import greens
@@ -43,6 +51,17 @@ def run(words: list[str]) -> int:
     from hooks.local import run_checks
 
     return run_checks(words, staged)
+
+
+def _is_hook() -> bool:
+    return "GATE_HOOK" in environ or "PRE_COMMIT" in environ
+
+
+def _has_notes(common_dir: str) -> bool:
+    try:
+        return bool(listdir(f"{common_dir}/{NOTES}"))
+    except OSError:
+        return False
 
 
 def _names_alone(words: list[str]) -> list[str] | None:
@@ -71,11 +90,10 @@ def reminder(git_dir: str) -> str:
 
 def forget_note(staged: Staged) -> None:
     """Remove the note that a commit of this content is made without some checks (hooks/records.py): an earlier try was."""
-    notes = f"{staged.common_dir}/gate/notes"
     try:
-        if ("GATE_HOOK" in environ or "PRE_COMMIT" in environ) and listdir(notes):
+        if _is_hook() and _has_notes(staged.common_dir):
             from hooks.known import tree_of
 
-            unlink(f"{notes}/{fsdecode(tree_of(staged))}.json")
+            unlink(f"{staged.common_dir}/{NOTES}/{fsdecode(tree_of(staged))}.json")
     except OSError:  # there is none
         pass

@@ -103,6 +103,9 @@ class Inputs:
         edits = edits_of(raw)
         if any(is_config(path) for path in edits):
             return None  # hooks.known would not use it, and what is in it of an age may be old
+        if self._tree != table.tree and table.seen.edits(self._tree) is None:
+            with suppress(OSError):
+                table.seen.add_edits(self._tree, edits)  # a commit makes it the tree of HEAD, and hooks.known asks for that
         self._edits = edits
         self._rows = {CheckName(row.name): row for row in table.rows}
         return table

@@ -17,7 +17,7 @@ from ci import RUNTIME
 from ci.digest import digest
 from ci.keytable import KEY_VERSION, KeyTable, Row, edits_of, key_for_files
 from hooks import lines
-from hooks.staged import DIFF, Staged, ask_git
+from hooks.staged import DIFF_TREES, Staged, ask_git
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,12 +102,24 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
 
 def _edits(staged: Staged, table: KeyTable) -> "Mapping[bytes, bytes | None] | None":
     """What is staged against the base of the table. None: too much, or git does not have the base any more."""
-    raw = staged.raw
-    if staged.head_tree != table.tree:
-        ((failed, raw),) = ask_git((*DIFF, table.tree))
-        if failed:
-            return None
-    return edits_of(raw) if raw.count(b"\0") <= 2 * MOST_EDITS else None
+    of_head = _edits_of_head(staged.head_tree or "", table)
+    edits = None if of_head is None else of_head | edits_of(staged.raw)
+    return edits if edits is not None and len(edits) <= MOST_EDITS else None
+
+
+def _edits_of_head(tree: str, table: KeyTable) -> "dict[bytes, bytes | None] | None":
+    edits = {} if tree == table.tree else table.seen.edits(tree)
+    if edits is not None:
+        return edits
+    ((failed, raw),) = ask_git((*DIFF_TREES, table.tree, tree))
+    if failed or raw.count(b"\0") > 2 * MOST_EDITS:
+        return None
+    edits = edits_of(raw)
+    try:
+        table.seen.add_edits(tree, edits)
+    except OSError:
+        pass
+    return edits
 
 
 def is_config(path: bytes) -> bool:

@@ -10,10 +10,9 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ci.errors import UserError
 from ci.git import PlainGit, read_file
@@ -24,8 +23,7 @@ from hooks import lines, text
 from hooks.fixes import Applied, Mended, apply_fixes, patch_of
 from hooks.inputs import Inputs
 from hooks.known import TABLE, tree_of
-from hooks.markers import forget_green, remember_green
-from hooks.records import Note, keep_note
+from hooks.markers import NOTES, forget_green, remember_green
 from hooks.report import Report
 from hooks.rules import CONFIG_NAME, Rules, kept_rules
 from hooks.session import Job, Session, tree_paths
@@ -43,8 +41,7 @@ SKIP = "GATE_SKIP"
 _CALLER_SEEN_EVERY_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What the command line asked for. names: as given, relative to the current folder; empty: what is staged."""
 
     stage: Stage = Stage.PRE_COMMIT
@@ -69,8 +66,7 @@ class Wish:
         return "".join(f" {word}" for word in (*words, text.file_words(names, many="FILES")) if word)
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What is looked at. tree: the staged content. files: of it, those to look at; None: all. besides: what else concerns a
     check that has it among its inputs, and cannot be handed to a command: deleted files, submodules.
     """
@@ -105,7 +101,7 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
             mended += round_.applied.paths
             turns -= 1
             staged = look() or staged
-            round_ = _Round(staged, replace(wish, fix=turns > 0), mended=mended)
+            round_ = _Round(staged, wish._replace(fix=turns > 0), mended=mended)
             reports = round_.mend(printer)
         reports += round_.run(printer, reports)
         is_in_vain = _takes_no_more(staged, mended)
@@ -302,7 +298,7 @@ class _Round:
     def _told(self, report: Report, printer: text.Printer) -> Report:
         """The report with its fixes put down as a patch for people, and told."""
         if report.fixes:
-            report = replace(report, reason=self._patched(report))
+            report = report._replace(reason=self._patched(report))
         printer.tell(report)
         return report
 
@@ -514,6 +510,10 @@ def _note(common_dir: Path, tree: Sha, reports: Sequence[Report]) -> None:
     """Leave a note of what the commit that comes of this tree is made without."""
     skipped, left = (tuple(each.check for each in reports if each.idle == idle) for idle in (lines.SKIPPED, lines.LEFT))
     with suppress(OSError):  # a glance tells less
+        if not (skipped or left or os.listdir(common_dir / NOTES)):  # noqa: PTH208 - of names alone
+            return
+        from hooks.records import Note, keep_note  # long to load, and nearly always there is nothing to note
+
         keep_note(common_dir, tree, Note(skipped, left))
 
 

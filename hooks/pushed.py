@@ -8,7 +8,7 @@ key is not run again, so that a commit that met the hook costs next to nothing.
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -167,7 +167,7 @@ def _answers(
         for report in chain(idle, session.reports(chosen, kept)):
             if report.fixes:
                 paths = [fix.path for fix in report.fixes]
-                report = replace(report, reason=text.would_mend_there(by_name[report.check], paths))
+                report = report._replace(reason=text.would_mend_there(by_name[report.check], paths))
             printer.tell(report)
             reports.append(report)
         if session.has_run:

@@ -18,6 +18,7 @@ from typing import Any
 
 from ci.model import Outcome
 from hooks.desk import Desk
+from hooks.markers import NOTES
 
 KEPT = 50  # of each kind; more than anybody looks back
 RUNNING, INTERRUPTED = "running", "interrupted"
@@ -161,7 +162,7 @@ def _records(common_dir: Path) -> Path:
 
 
 def _notes(common_dir: Path) -> Path:
-    return common_dir / "gate" / "notes"
+    return common_dir / NOTES
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:

@@ -1,13 +1,12 @@
 """What a check came to, as the local hooks tell it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ci.model import CheckName, Outcome
 from hooks.fixes import Mended
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What one check came to. outcome None: it did not run, and idle says why; is_blocked when that is no good sign.
 
     fixes: what it made of files; they are in nobody's index or work tree yet.

@@ -110,7 +110,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _keep(path: Path, blob: str, rules: Rules) -> None:
-    checks = [{name: getattr(check, name) for name in Check.__slots__} for check in rules.checks]
+    checks = [{name: getattr(check, name) for name in Check._fields} for check in rules.checks]
     others = {name: getattr(rules, name) for name in Rules.__slots__ if name != "checks"}
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(OSError):  # then it is read again

@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ci.errors import Unavailable
 from ci.git import PlainGit
@@ -47,8 +47,7 @@ _FILES = ("100644", "100755")  # as git writes the modes of files
 _LINK = "120000"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A check to answer for. files: for {files}; None: all that match. key: None when no result of it may be kept.
     listing: what its inputs match, in the form of RunRequest.listing, asked for when it runs.
     """
@@ -260,7 +259,7 @@ class Session:
             if here is not None:
                 self._ran_here.add(job.check.name)
                 end, fixes = here
-                self._ends.put((job, replace(end, log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
+                self._ends.put((job, end._replace(log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
                 return
             needs_commit = (job.check.is_whole_tree or job.check.git) and self._work_tree is None
             commit = self._made_commit() if needs_commit else self._tree
@@ -272,7 +271,7 @@ class Session:
         except BaseException as failure:  # raised again by the thread that waits for this one
             self._ends.put((job, failure, ()))
         else:
-            self._ends.put((job, replace(end, log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
+            self._ends.put((job, end._replace(log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
 
     def _run_here(self, job: Job, run: RunId, log: Path) -> tuple[RunEnd, tuple[Mended, ...]] | None:
         """The run of a check that needs no process; None: it needs one."""
@@ -370,7 +369,7 @@ class Session:
         log = self.home / end.log if end.log else None
         if end.outcome is Outcome.GREEN and log is not None:
             log.unlink(missing_ok=True)
-            result, log = replace(result, log=""), None
+            result, log = result._replace(log=""), None
         is_other = self._is_in_work_tree(job.check) and not (agrees and self._still_agrees())
         if job.key is None or is_other or self._is_led_astray(job):
             self.is_kept = False

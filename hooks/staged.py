@@ -27,6 +27,7 @@ _PLACES = (
     "HEAD^{tree}",
     ":gate.toml",
 )
+_SHORTEST_ID, _LONGEST_ID = 20, 32  # bytes of a checksum at the end of an index
 MOST_STDIN = 32_768  # what a pipe holds, so that nobody need write while the other reads
 
 DIFF = (
@@ -44,16 +45,30 @@ DIFF = (
 )
 
 
+DIFF_TREES = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-relative", "-O/dev/null", "--ignore-submodules=none")
+
+
+class AtHand:
+    """The index and HEAD of the folder we are in, as files say them. git_dir: their folder. id: names both, and so what is
+    staged; one content may have many ids, for an index holds times of files as well."""
+
+    __slots__ = ("git_dir", "id")
+
+    def __init__(self, git_dir: str, id_: bytes) -> None:
+        self.git_dir = git_dir
+        self.id = id_
+
+
 class Staged:
     """What the commit being made would change.
 
     git_dir: of this work tree. common_dir: shared by all linked work trees. top: the work tree's root. prefix: the current
     folder below it, "" or ending in a slash. index: path of the file that holds what is staged. head, head_tree: None when
     there is no commit yet. config: blob id of the staged gate.toml, None when there is none. raw: answer of ``git diff
-    --cached --raw -z``; with head_tree it names the staged content.
+    --cached --raw -z``; with head_tree it names the staged content. at_hand: from before git was asked for the others.
     """
 
-    __slots__ = ("common_dir", "config", "git_dir", "head", "head_tree", "index", "prefix", "raw", "top")
+    __slots__ = ("at_hand", "common_dir", "config", "git_dir", "head", "head_tree", "index", "prefix", "raw", "top")
 
     def __init__(
         self,
@@ -62,12 +77,14 @@ class Staged:
         head_tree: str | None,
         config: str | None,
         raw: bytes,
+        at_hand: AtHand | None = None,
     ) -> None:
         self.git_dir, self.common_dir, self.top, self.prefix, self.index = places
         self.head = head
         self.head_tree = head_tree
         self.config = config
         self.raw = raw
+        self.at_hand = at_hand
 
     @property
     def is_unmerged(self) -> bool:
@@ -110,6 +127,7 @@ def differences(raw: bytes) -> list[tuple[bytes, bytes, bytes]]:
 
 def look() -> Staged | None:
     """What is staged in the repository of the current folder; None when this is not a work tree, or git cannot be asked."""
+    before = at_hand()
     try:
         (lost, places), (failed, raw) = ask_git(_PLACES, DIFF)
         if lost or failed:
@@ -119,9 +137,32 @@ def look() -> Staged | None:
             return None  # a newline in one of them, and git cannot be asked for an end of another kind
         ids = lines[5:] if len(lines) == 8 else [_object_id(name) for name in ("HEAD", "HEAD^{tree}", ":gate.toml")]
         head, head_tree, config = ids
-        return Staged(lines[:5], head, head_tree, config, raw)
+        return Staged(lines[:5], head, head_tree, config, raw, before)
     except (OSError, ValueError):
         return None
+
+
+def at_hand() -> AtHand | None:
+    """None where git has to be asked: in linked work trees, below the top, where HEAD's branch is no file of its own, and
+    for an index without a checksum."""
+    if "GIT_COMMON_DIR" in os.environ or "GIT_WORK_TREE" in os.environ or os.environ.get("GIT_DIR", ".git") != ".git":
+        return None
+    try:
+        head = _content(".git/HEAD")
+        if head.startswith(b"ref: "):
+            head = _content(b".git/" + head[5:].rstrip())
+        with open(os.environ.get("GIT_INDEX_FILE", ".git/index"), "rb") as file:  # noqa: PTH123
+            file.seek(-_LONGEST_ID, os.SEEK_END)
+            end = file.read()
+    except (OSError, ValueError):
+        return None
+    is_named = not head.startswith(b"ref: ") and any(end[-_SHORTEST_ID:])
+    return AtHand(".git", head + end) if is_named else None
+
+
+def _content(path: "str | bytes") -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read()
 
 
 def restaged(staged: Staged) -> list[str]:

@@ -138,7 +138,7 @@ class _Work:
             for report in session.reports(session.in_order(jobs, kept, 0.0)[0], kept):
                 if report.fixes:
                     paths = [fix.path for fix in report.fixes]
-                    report = replace(report, reason=text.would_mend_there(by_name[report.check], paths))
+                    report = report._replace(reason=text.would_mend_there(by_name[report.check], paths))
                 reports.append(report)
                 printer.tell(report)
                 self._add(report)

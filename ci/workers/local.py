@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from ci import processes, sandbox
@@ -40,7 +39,7 @@ class LocalWorkers:
         self.capacity = max(1, settings.workers)
         self._repository = repository
         self._folder = folder.resolve()
-        self._settings = replace(settings, hidden=(*settings.hidden, repository.git_dir.resolve(), self._folder))
+        self._settings = settings._replace(hidden=(*settings.hidden, repository.git_dir.resolve(), self._folder))
         self._on_end = on_end
         self._door = door
         self._waiting: queue.SimpleQueue[RunRequest | None] = queue.SimpleQueue()
@@ -112,7 +111,7 @@ class LocalWorkers:
             with workspace.place(request, isolation) as place:
                 log = f"logs/{request.run}.log"
                 end = run_check(request, place, self._settings, self._folder / log, cancelled)
-                report(replace(end, log=log if (self._folder / log).exists() else ""))
+                report(end._replace(log=log if (self._folder / log).exists() else ""))
         except TreeRefused as refused:
             failed(Outcome.RED, str(refused))
         except (Unavailable, UserError, OSError) as wrong:

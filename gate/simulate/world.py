@@ -7,7 +7,7 @@ the truth, which only clairvoyant policies may ask for.
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -232,7 +232,7 @@ class World:
         self._findings.end(id_, outcome if is_proof else None)
         if outcome is Outcome.GREEN:
             for key in self._contents.also_green(run.key):
-                self._learn(replace(result, key=key))
+                self._learn(result._replace(key=key))
 
     def _learn(self, result: Result) -> None:
         self._evidence[result.key] = self._evidence.get(result.key, _NOTHING).learn(result)

@@ -103,6 +103,23 @@ def test_what_was_seen_is_kept_for_its_table_alone(tmp_path: Path) -> None:
             KeyTable(str(tmp_path / "keys")).sets_of(b"new")
 
 
+def test_edits_of_few_trees_are_kept_the_latest(tmp_path: Path) -> None:
+    write(tmp_path / "keys", {"src/a.py": BLOBS[0]})
+    seen = KeyTable(str(tmp_path / "keys")).seen
+    for number in range(5):
+        seen.add_edits(f"tree {number}", {b"src/a.py": None if number % 2 else b"new"})
+    seen.add({b"new": 0b10})
+    kept = KeyTable(str(tmp_path / "keys")).seen
+    assert [kept.edits(f"tree {number}") for number in range(5)] == [
+        None,
+        {b"src/a.py": None},
+        {b"src/a.py": b"new"},
+        {b"src/a.py": None},
+        {b"src/a.py": b"new"},
+    ]
+    assert kept.sets_of(b"new") == 0b10
+
+
 NOTHING_OF_ANY = [[[] for _ in range(32)] for _ in range(32)]
 
 

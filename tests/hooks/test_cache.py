@@ -16,7 +16,9 @@ import pytest
 from ci.model import CheckName, InputKey, Outcome, Result, RunId
 from ci.results import LocalResults
 from fakes.repositories import Repository, git_env
-from hooks.cache import tidy
+from hooks import cache as cache_module
+from hooks.cache import tidy, tidy_notes
+from hooks.known import GREENS
 from hooks.pool import Pool
 
 GATE = Path(sys.executable).with_name("gate")
@@ -162,8 +164,26 @@ def test_what_a_killed_check_left_unfinished_goes_in_time(clone: Clone) -> None:
     assert clone.gate("cache", "prune").returncode == 0
     assert (left.there("dead"), left.there("living")) == (ALL, ALL)
     left.leave("dead", age_s=HOUR_S + 60)
-    assert clone.check("true") == 0  # every run of a check tidies
+    assert clone.check("true") == 0
+    assert left.there("dead") == ALL  # somebody has just tidied
+    os.utime(clone.home / "tidied", (time.time() - HOUR_S - 60,) * 2)
+    assert clone.check("true # again") == 0
     assert (left.there("dead"), left.there("living")) == (0, ALL)
+
+
+def test_notes_of_greens_are_bounded_by_their_number(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert clone.check("true") == 0
+    folder = clone.repository.git_dir / GREENS
+    (newest,) = folder.iterdir()
+    for number in range(4):
+        older = folder / f"older-{number}"
+        older.write_bytes(b"1.0\n")
+        os.utime(older, (1000 + number, 1000 + number))
+    monkeypatch.setattr(cache_module, "_NOTES_KEPT", 3)
+    tidy_notes(clone.home, 0.0)
+    assert {path.name for path in folder.iterdir()} == {newest.name, "older-2", "older-3"}
+    tidy_notes(clone.home, 1003.0)
+    assert {path.name for path in folder.iterdir()} == {newest.name, "older-3"}
 
 
 def test_clearing_takes_what_is_unfinished_and_leaves_what_is_just_being_written(clone: Clone) -> None:

@@ -151,6 +151,27 @@ def test_the_tree_is_written_once_for_all_checks_over_it(clone: Clone, monkeypat
     assert len(asked) == 1
 
 
+def test_how_the_tree_of_head_differs_from_the_base_is_asked_once(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    ask = known_module.ask_git
+    monkeypatch.setattr(known_module, "ask_git", lambda *questions, **how: asked.extend(questions) or ask(*questions, **how))
+    clone.stage(src__a_py="B\n")
+    clone.long()  # writes the table; its base is this tree
+    clone.repository.git("commit", "-qm", "B")
+    clone.stage(src__a_py="C\n")
+    clone.long()  # notes how this tree differs
+    clone.repository.git("commit", "-qm", "C")
+    clone.stage(src__a_py="B\n")
+    assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
+    assert [words[0] for words in asked] == ["write-tree"]
+    other = clone.repository.git("commit-tree", "HEAD^^^{tree}", "-p", "HEAD", "-m", "A")  # that no check has seen
+    clone.repository.git("update-ref", "HEAD", other)
+    for questions in (["diff-tree", "write-tree"], ["write-tree"]):
+        asked.clear()
+        assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
+        assert [words[0] for words in asked] == questions
+
+
 def test_a_check_over_the_whole_tree_under_a_runner_is_for_the_long_way(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
