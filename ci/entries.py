@@ -13,7 +13,7 @@ from ci.errors import Unavailable, UserError
 from ci.git import Git, GitFailed
 from ci.model import Sha
 
-SUBMODULE = b"160000"
+SUBMODULE, LINK = b"160000", b"120000"  # the modes that git gives them
 _REFUSAL = "the commit holds a path that git refuses to write: {}"
 _GLOB = re.compile(r"[*?\[\\]")
 
@@ -53,8 +53,9 @@ def listing_of(entries: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
 
 
 def files_of(entries: Mapping[bytes, bytes]) -> tuple[str, ...]:
-    """Paths of those that are no submodules."""
-    return tuple(os.fsdecode(path) for path, meta in entries.items() if not meta.startswith(SUBMODULE))
+    """Paths of those that can be handed to a command: a submodule is none, and what a symbolic link leads to has a path of
+    its own, or is not there."""
+    return tuple(os.fsdecode(path) for path, meta in entries.items() if not meta.startswith((SUBMODULE, LINK)))
 
 
 def literal_prefixes(inputs: Sequence[str]) -> list[str]:

@@ -581,13 +581,31 @@ def run(words: list[str]) -> int:
         sys.stderr.write("gate: no files were given, so there is nothing to look at\n")
     printer = _JsonPrinter() if request.json else _LinePrinter()
     paths = sorted({*request.files})  # runners pass names in any order
-    options = request.options_among(paths)
+    options = request.options_among(paths, _names_beside(paths) if "case-conflict" in request.names else ())
     for path in paths:
         try:
             _look_at(path, request, options, printer)
         except OSError as failure:
             printer.failed(path, _why(failure))
     return printer.finish()
+
+
+def _names_beside(paths: "Sequence[str]") -> "list[str]":
+    """What these may clash with: all that git tracks from here on; where git cannot be asked, what lies beside them."""
+    from hooks.staged import ask_git
+
+    ((failed, tracked),) = ask_git(("ls-files", "-z"))
+    if not failed:
+        return [os.fsdecode(path) for path in tracked.split(b"\0") if path]
+    folders = {"/".join(parts[:depth]) for path in paths for parts in [_parts(path)] for depth in range(len(parts))}
+    return [f"{folder}/{name}".lstrip("/") for folder in folders for name in _listed(folder or ".")]
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - of names alone
+    except OSError:  # a path that is not there is told when it is looked at
+        return []
 
 
 def _request(words: "Sequence[str]") -> Request | str:

@@ -9,7 +9,7 @@ from hooks.staged import MOST_STDIN, ask_git
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 LINK, EXECUTABLE = b"120000", b"100755"
 
@@ -17,13 +17,14 @@ _MOST_BYTES = 50_000_000  # of all files of a commit; beyond it a process of its
 
 
 def judged(
-    request: Request, files: "Mapping[str, tuple[bytes, bytes]]", git_dir: str = ""
+    request: Request, files: "Mapping[str, tuple[bytes, bytes]]", git_dir: str = "", others: "Iterable[str]" = ()
 ) -> "Iterator[tuple[str, bytes, list[tuple[str, Finding]]]]":
     """(path, content, what was found) of each file. files: path -> (mode, id of the blob). git_dir: "": where we are.
+    others: paths beside them, for case-conflict.
 
     Raises OSError when git cannot give the content, and ValueError for more of it than is good to hold.
     """
-    options = request.options_among(files)
+    options = request.options_among(files, others)
     for path, content in _contents(files, git_dir):
         mode, _ = files[path]
         # What git keeps of a link is a path and no text.
@@ -32,13 +33,13 @@ def judged(
 
 
 def found_and_mended(
-    request: Request, files: "Mapping[str, tuple[bytes, bytes]]", git_dir: str
+    request: Request, files: "Mapping[str, tuple[bytes, bytes]]", git_dir: str, others: "Iterable[str]"
 ) -> tuple[list[str], dict[str, bytes]]:
-    """What ``gate hygiene`` would print, and path -> what it would make of a file."""
+    """What ``gate hygiene`` would print, and path -> what it would make of a file. The parameters: as of ``judged``."""
     said: list[str] = []
     mended = {}
-    options = request.options_among(files)
-    for path, content, found in judged(request, files, git_dir):
+    options = request.options_among(files, others)
+    for path, content, found in judged(request, files, git_dir, others):
         mode, _ = files[path]
         if request.fix and mode != LINK:
             better, names = mend(request.names, content)

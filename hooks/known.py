@@ -74,7 +74,7 @@ def _greens(staged: Staged, table: KeyTable, names: list[str], now: float) -> Kn
     files = staged.files()
     if names and (staged.prefix or sorted(names) != sorted(files)):
         return None
-    changed = files + (staged.deleted() + staged.submodules() if is_runner or not names else [])
+    changed = files + (staged.deleted() + staged.others() if is_runner or not names else [])
     edits = _edits(staged, table)
     if edits is None or any(is_config(path) for path in edits):
         return None
@@ -173,8 +173,8 @@ def _run(staged: Staged, open_: "Sequence[tuple[Row, str, list[str]]]") -> dict[
     from hooks.hygiene import parsed
 
     requests = [parsed(row.command) for row, _, _ in open_]
-    if None in requests:
-        return None
+    if any(request is None or "case-conflict" in request.names for request in requests):
+        return None  # names may clash with those of files that are not looked at here
     from time import monotonic
 
     from hooks.in_process import judged

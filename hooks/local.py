@@ -26,8 +26,8 @@ from hooks.known import TABLE, tree_of
 from hooks.markers import NOTES, forget_green, remember_green
 from hooks.report import Report
 from hooks.rules import CONFIG_NAME, Rules, kept_rules
-from hooks.session import Job, Session, tree_paths
-from hooks.staged import EMPTY_BLOBS, Staged, look, restaged
+from hooks.session import Job, Session, tree_entries, tree_paths
+from hooks.staged import EMPTY_BLOBS, NO_FILES, Staged, look, restaged
 
 if TYPE_CHECKING:
     from gate.config import Config
@@ -68,7 +68,7 @@ class Wish(NamedTuple):
 
 class Scope(NamedTuple):
     """What is looked at. tree: the staged content. files: of it, those to look at; None: all. besides: what else concerns a
-    check that has it among its inputs, and cannot be handed to a command: deleted files, submodules.
+    check that has it among its inputs, and cannot be handed to a command: deleted files, submodules, symbolic links.
     """
 
     tree: Sha
@@ -383,13 +383,13 @@ def _names_to_skip() -> list[str]:
 def _scope(git: PlainGit, staged: Staged, wish: Wish) -> Scope:
     tree = _write_tree(git, staged)
     if wish.names:
-        # Runners of hooks pass neither deleted files nor submodules, which can break a build like any other change.
-        also = [*staged.deleted(), *staged.submodules()] if RUNNER in os.environ else []
+        # Runners pass neither deleted files nor submodules and links, which can break a build like any other change.
+        also = [*staged.deleted(), *staged.others()] if RUNNER in os.environ else []
         return Scope(tree, _named(git, tree, staged, wish.names), tuple(also))
     # Past the commit the gate itself looks at everything; at the commit, what is staged is what is new.
     if wish.all_files or wish.stage is not Stage.PRE_COMMIT:
         return Scope(tree, None)
-    return Scope(tree, tuple(staged.files()), (*staged.deleted(), *staged.submodules()))
+    return Scope(tree, tuple(staged.files()), (*staged.deleted(), *staged.others()))
 
 
 def _write_tree(git: PlainGit, staged: Staged) -> Sha:
@@ -412,12 +412,12 @@ def _named(git: PlainGit, tree: Sha, staged: Staged, names: Collection[str]) -> 
     wanted = [_below_top(staged, name) for name in names]
     if "" in wanted:
         return tuple(tree_paths(git, tree, ()))
-    found = tuple(tree_paths(git, tree, wanted))
+    found = dict(tree_entries(git, tree, wanted))
     folders = {path[: at + 1] for path in found for at, letter in enumerate(path) if letter == "/"}
     for path in wanted:
         if path not in found and path + "/" not in folders:
             text.warn(text.not_staged(path))
-    return found
+    return tuple(path for path, mode in found.items() if mode not in NO_FILES)
 
 
 def _below_top(staged: Staged, name: str) -> str:

@@ -36,7 +36,7 @@ from hooks.local import (
 )
 from hooks.report import Report
 from hooks.session import Session
-from hooks.staged import SUBMODULE, ask_git, differences
+from hooks.staged import NO_FILES, ask_git, differences
 
 _SOON_S = 0.001  # a budget that is used up: 0 would mean that there is none
 
@@ -122,8 +122,8 @@ def _question(git: PlainGit, name: str, commit: Sha, trunk: str) -> _Question | 
     if raw is None:
         return _Question(Scope(tree, None), None, checks, config, history)
     found = [(mode, status, os.fsdecode(path)) for mode, status, path in differences(raw)]
-    files = tuple(path for mode, status, path in found if status != b"D" and mode != SUBMODULE)
-    besides = tuple(path for mode, status, path in found if status == b"D" or mode == SUBMODULE)
+    files = tuple(path for mode, status, path in found if status != b"D" and mode not in NO_FILES)
+    besides = tuple(path for mode, status, path in found if status == b"D" or mode in NO_FILES)
     # Past the commit the gate hands all files to a check, of those that have something new among their inputs.
     scope = Scope(tree, files, besides) if stage is Stage.PRE_COMMIT else Scope(tree, None)
     return _Question(scope, frozenset({*files, *besides}), checks, config, history)

@@ -33,7 +33,7 @@ from hooks.known import green_at, note_green
 from hooks.order import Expected, Past, Waiting, expected, order
 from hooks.pool import Pool, sweep
 from hooks.report import Report
-from hooks.staged import SUBMODULE, ask_git
+from hooks.staged import NO_FILES, ask_git
 
 _SIGNAL_SEEN_WITHIN_S = 0.2
 
@@ -283,7 +283,7 @@ class Session:
         entries = {os.fsdecode(path): meta for meta, _, path in (line[:-1].partition(b"\t") for line in listing)}
         files = {path: (mode, blob) for path in job.files for mode, blob in [entries[path].split(b" ")]}
         try:
-            said, mended = found_and_mended(wish, files, str(self._git.git_dir))
+            said, mended = found_and_mended(wish, files, str(self._git.git_dir), entries)
         except ValueError:
             return None  # more content than is good to hold
         if said:
@@ -434,12 +434,16 @@ def _known(job: Job, kept: Mapping[CheckName, Result], ended: Mapping[CheckName,
 
 
 def tree_paths(git: PlainGit, tree: Sha, paths: Sequence[str]) -> Iterator[str]:
-    """Files of the tree at or below these paths; no paths: all. Submodules are no files."""
+    """Files of the tree at or below these paths; no paths: all."""
+    return (path for path, mode in tree_entries(git, tree, paths) if mode not in NO_FILES)
+
+
+def tree_entries(git: PlainGit, tree: Sha, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """(path, mode as git writes it) of all in the tree at or below these paths."""
     words = ("ls-tree", "-r", "-z", "--full-tree", tree, "--", *paths)
     for line in git.run(*words, env={"GIT_LITERAL_PATHSPECS": "1"}).out.split(b"\0")[:-1]:
         meta, path = line.split(b"\t", 1)
-        if not meta.startswith(SUBMODULE):
-            yield os.fsdecode(path)
+        yield os.fsdecode(path), meta[:6]
 
 
 def _work_tree_agrees() -> bool:

@@ -7,7 +7,8 @@ hook's GIT_INDEX_FILE names the index of the commit being made, which need not b
 
 import os
 
-SUBMODULE = b"160000"  # the mode that git gives one
+SUBMODULE, LINK = b"160000", b"120000"  # the modes that git gives them
+NO_FILES = (SUBMODULE, LINK)  # which no command is told of by {files}
 EMPTY_BLOBS = (
     "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
     "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
@@ -92,14 +93,14 @@ class Staged:
 
     def files(self) -> list[str]:
         """Paths that were added or changed, as they can be handed to a command."""
-        return [os.fsdecode(path) for mode, status, path in self._entries() if status != b"D" and mode != SUBMODULE]
+        return [os.fsdecode(path) for mode, status, path in self._entries() if status != b"D" and mode not in NO_FILES]
 
     def deleted(self) -> list[str]:
         return [os.fsdecode(path) for _, status, path in self._entries() if status == b"D"]
 
-    def submodules(self) -> list[str]:
-        """Submodules that were added or moved to another commit."""
-        return [os.fsdecode(path) for mode, status, path in self._entries() if status != b"D" and mode == SUBMODULE]
+    def others(self) -> list[str]:
+        """Submodules and symbolic links that were added or lead to something else."""
+        return [os.fsdecode(path) for mode, status, path in self._entries() if status != b"D" and mode in NO_FILES]
 
     def blobs(self) -> "dict[str, tuple[bytes, bytes]]":
         """path -> (mode, id) of ``files``."""
@@ -107,7 +108,7 @@ class Staged:
         found = {}
         for entry, path in zip(fields[0::2], fields[1::2], strict=False):
             _, mode, _, blob, status = entry.split(b" ")
-            if status != b"D" and mode != SUBMODULE:
+            if status != b"D" and mode not in NO_FILES:
                 found[os.fsdecode(path)] = (mode, blob)
         return found
 

@@ -5,7 +5,6 @@ import select
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,21 +101,21 @@ def test_matching_lists_paths_in_order_with_names_that_are_not_utf8(repository: 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(PYTHON, name=CheckName("other")),
-        replace(PYTHON, command="pytest  {files}"),
-        replace(PYTHON, command=("pytest {files}",)),
-        replace(PYTHON, inputs=("*.py", "!*.py")),
-        replace(PYTHON, inputs=("*.py", "*.py")),
-        replace(PYTHON, env=(("A", "b"),)),
-        replace(PYTHON, timeout_s=1.5),
-        replace(PYTHON, junit=""),
-        replace(PYTHON, junit="report.xml"),
-        replace(PYTHON, git=True),
-        replace(PYTHON, network=True),
-        replace(PYTHON, retest="pytest {tests}"),
-        replace(PYTHON, fix=True),
-        replace(PYTHON, tools=("git --version",)),
-        replace(PYTHON, inputs=("**",)),
+        PYTHON._replace(name=CheckName("other")),
+        PYTHON._replace(command="pytest  {files}"),
+        PYTHON._replace(command=("pytest {files}",)),
+        PYTHON._replace(inputs=("*.py", "!*.py")),
+        PYTHON._replace(inputs=("*.py", "*.py")),
+        PYTHON._replace(env=(("A", "b"),)),
+        PYTHON._replace(timeout_s=1.5),
+        PYTHON._replace(junit=""),
+        PYTHON._replace(junit="report.xml"),
+        PYTHON._replace(git=True),
+        PYTHON._replace(network=True),
+        PYTHON._replace(retest="pytest {tests}"),
+        PYTHON._replace(fix=True),
+        PYTHON._replace(tools=("git --version",)),
+        PYTHON._replace(inputs=("**",)),
     ],
 )
 def test_whatever_decides_the_outcome_is_in_the_key(repository: Repository, other: Check) -> None:
@@ -125,7 +124,7 @@ def test_whatever_decides_the_outcome_is_in_the_key(repository: Repository, othe
 
 
 def test_when_a_check_runs_and_how_long_it_is_believed_is_not_in_the_key(repository: Repository) -> None:
-    other = replace(PYTHON, stage=Stage.PRE_COMMIT, needs=(CheckName("x"),), max_age_s=3.0)
+    other = PYTHON._replace(stage=Stage.PRE_COMMIT, needs=(CheckName("x"),), max_age_s=3.0)
     assert key_of(repository, repository.head(), PYTHON) == key_of(repository, repository.head(), other)
 
 
@@ -146,7 +145,7 @@ def test_a_check_without_a_retest_has_the_keys_of_before_there_were_any() -> Non
 
 
 def test_the_order_of_variables_does_not_matter() -> None:
-    one, two = (replace(PYTHON, env=env) for env in ((("A", "1"), ("B", "2")), (("B", "2"), ("A", "1"))))
+    one, two = (PYTHON._replace(env=env) for env in ((("A", "1"), ("B", "2")), (("B", "2"), ("A", "1"))))
     assert definition_digest(one, {}) == definition_digest(two, {})
 
 
@@ -168,7 +167,7 @@ def test_different_definitions_never_meet_by_concatenation(one: tuple, two: tupl
 
 
 def test_a_new_version_of_a_tool_is_a_new_key(repository: Repository) -> None:
-    check = replace(PYTHON, tools=("node --version",))
+    check = PYTHON._replace(tools=("node --version",))
     keys = [
         KeyMaker(door(repository), version).keys(Sha(repository.head()), [check])[check.name]
         for version in ("v20 of {}".format, "v22 of {}".format, "v20 of {}".format)
@@ -183,7 +182,7 @@ def test_a_new_version_of_a_tool_is_a_new_key(repository: Repository) -> None:
 def test_what_calls_our_own_checks_has_a_new_key_with_a_new_version(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, command: str | tuple[str, ...]
 ) -> None:
-    ours = replace(PYTHON, command=command)
+    ours = PYTHON._replace(command=command)
     before = [key_of(repository, repository.head(), check) for check in (ours, PYTHON)]
     monkeypatch.setattr("ci.keys.RUNTIME", "0.0.9, Python 3.11.0")
     after = [key_of(repository, repository.head(), check) for check in (ours, PYTHON)]
@@ -357,7 +356,7 @@ def test_a_tree_that_is_known_costs_no_git_call(repository: Repository) -> None:
 def test_one_diff_serves_all_checks(repository: Repository) -> None:
     counting = CountingGit(repository)
     maker = KeyMaker(counting)
-    checks = [PYTHON, replace(PYTHON, name=CheckName("docs"), inputs=("*.md",))]
+    checks = [PYTHON, PYTHON._replace(name=CheckName("docs"), inputs=("*.md",))]
     maker.keys(Sha(repository.head()), checks)
     counting.commands.clear()
     maker.keys(Sha(repository.commit("edit", {"src/a.py": "A = 3\n"})), checks, Sha(repository.head("HEAD^")))
@@ -376,14 +375,14 @@ def test_an_unknown_neighbour_is_no_reason_to_scan(repository: Repository) -> No
 
 def test_checks_over_the_whole_tree_cost_one_look_at_the_tree(repository: Repository) -> None:
     counting = CountingGit(repository)
-    KeyMaker(counting).keys(Sha(repository.head()), [EVERYTHING, replace(EVERYTHING, name=CheckName("b"))])
+    KeyMaker(counting).keys(Sha(repository.head()), [EVERYTHING, EVERYTHING._replace(name=CheckName("b"))])
     assert counting.commands == ["rev-parse"]
 
 
 def test_a_check_that_joins_later_is_scanned_for(repository: Repository) -> None:
     maker = KeyMaker(door(repository))
     maker.keys(Sha(repository.head()), [PYTHON])
-    late = replace(PYTHON, name=CheckName("late"), inputs=("src/",))
+    late = PYTHON._replace(name=CheckName("late"), inputs=("src/",))
     commit = repository.commit("edit", {"src/c": "3"})
     assert maker.keys(Sha(commit), [PYTHON, late])[late.name] == key_of(repository, commit, late)
     assert maker.keys(Sha(commit), [late])[late.name] == key_of(repository, commit, late)

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,9 +93,9 @@ def test_what_a_check_came_to_is_told_of_whole_runs_that_had_their_say(execute: 
     record_result(execute, result("old"))
     record_result(execute, result("red", outcome=Outcome.RED))
     record_result(execute, result("machine", outcome=Outcome.INFRASTRUCTURE))
-    record_result(execute, replace(result("retest"), tests=("t",)))
-    record_result(execute, replace(FULL, check=CheckName("another")))
-    record_result(execute, replace(result("slow", outcome=Outcome.TIMED_OUT), started_at=10.0, finished_at=14.5))
+    record_result(execute, result("retest")._replace(tests=("t",)))
+    record_result(execute, FULL._replace(check=CheckName("another")))
+    record_result(execute, result("slow", outcome=Outcome.TIMED_OUT)._replace(started_at=10.0, finished_at=14.5))
     assert past_runs(execute, UNIT, 10) == [(True, 1.0), (False, 1.0), (False, 4.5)]
     assert past_runs(execute, UNIT, 2) == [(False, 1.0), (False, 4.5)]
 
@@ -111,7 +110,7 @@ def test_thousands_of_keys_are_asked_for_at_once(execute: Execute) -> None:
 def test_recording_a_run_twice_changes_nothing(execute: Execute) -> None:
     tests = [TestCase("t", "passed", 0.5)]
     record_result(execute, result("r"), tests)
-    record_result(execute, replace(result("r"), outcome=Outcome.RED), [TestCase("t", "failed"), *tests])
+    record_result(execute, result("r")._replace(outcome=Outcome.RED), [TestCase("t", "failed"), *tests])
     assert results_for_keys(execute, [KEY]) == {KEY: [result("r")]}
     assert cases_of_run(execute, RunId("r"))[0] == tests[0]
 
@@ -120,7 +119,7 @@ def test_every_test_has_a_history(execute: Execute) -> None:
     many = [TestCase(f"t{number}", "passed", number / 8) for number in range(250)]
     record_result(execute, result("r1", at=1), many)
     record_result(execute, result("r2", at=2, outcome=Outcome.RED), [TestCase("t7", "failed", 3.0, "assert 1 == 2")])
-    record_result(execute, replace(result("r3", at=3), check=CheckName("other")), [TestCase("t7", "passed")])
+    record_result(execute, result("r3", at=3)._replace(check=CheckName("other")), [TestCase("t7", "passed")])
     assert cases_of_run(execute, RunId("r1")) == many
     history = history_of_test(execute, UNIT, "t7")
     assert [(test.run, test.outcome, test.duration_s, test.message) for test in history] == [
@@ -132,14 +131,14 @@ def test_every_test_has_a_history(execute: Execute) -> None:
 
 def test_names_that_are_not_utf8_are_kept_readable(execute: Execute) -> None:
     name = os.fsdecode(b"t\xff")
-    record_result(execute, replace(result("r"), reason=name, failed=(name,)), [TestCase(name, "failed")])
+    record_result(execute, result("r")._replace(reason=name, failed=(name,)), [TestCase(name, "failed")])
     assert results_for_keys(execute, [KEY])[KEY][0].failed == (name,)
     assert len(history_of_test(execute, UNIT, name)) == 1
 
 
 def test_pruning_takes_what_is_old_with_its_tests_and_names_its_logs(execute: Execute) -> None:
-    record_result(execute, replace(result("old", at=10), log="logs/old"), [TestCase("t", "passed")])
-    record_result(execute, replace(result("new", at=20), log="logs/new"), [TestCase("t", "passed")])
+    record_result(execute, result("old", at=10)._replace(log="logs/old"), [TestCase("t", "passed")])
+    record_result(execute, result("new", at=20)._replace(log="logs/new"), [TestCase("t", "passed")])
     record_result(execute, result("silent", at=10))
     assert prune(execute, finished_before=20) == ["logs/old"]
     assert [each.run for each in latest_results(execute)] == ["new"]
@@ -171,8 +170,8 @@ def test_the_newest_green_result_in_time_spares_a_run(
 
 
 def test_a_retest_that_is_green_spares_no_run_before_it_outweighs_what_was_red() -> None:
-    red = replace(result("r", outcome=Outcome.RED, at=100), failed=("t",))
-    first, second = (replace(result(name, at=at), tests=("t",)) for name, at in (("g", 200), ("h", 300)))
+    red = result("r", outcome=Outcome.RED, at=100)._replace(failed=("t",))
+    first, second = (result(name, at=at)._replace(tests=("t",)) for name, at in (("g", 200), ("h", 300)))
     assert newest_green([red, first], 1000, None) is None
     assert newest_green([first, second], 1000, None) is None
     assert newest_green([red, first, second], 1000, None) == second
@@ -202,7 +201,7 @@ def test_a_local_store_of_an_earlier_version_is_used_on(tmp_path: Path) -> None:
     old.close()
     for _ in range(2):
         with LocalResults(path) as store:
-            assert store.for_keys([KEY])[KEY][0] == replace(result("r0", at=2), exit_code=0)
+            assert store.for_keys([KEY])[KEY][0] == result("r0", at=2)._replace(exit_code=0)
             assert store.warning == ""
     with LocalResults(path) as store:
         store.record(FULL)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,8 +142,8 @@ def test_close_ends_what_runs_and_reports_it(shop: Shop) -> None:
 
 
 def test_a_commit_that_is_not_there_is_infrastructure(shop: Shop) -> None:
-    request = replace(shop.request("lost", "true"), commit=Sha("d" * 40))
-    for again in (request, replace(request, check=replace(request.check, inputs=("src/**",)))):
+    request = shop.request("lost", "true")._replace(commit=Sha("d" * 40))
+    for again in (request, request._replace(check=request.check._replace(inputs=("src/**",)))):
         shop.workers.start(again)
         end = shop.next_end()
         assert end.outcome is Outcome.INFRASTRUCTURE
@@ -158,7 +157,7 @@ def test_a_path_that_git_refuses_is_the_commits_fault(shop: Shop) -> None:
     raw = b"40000 ..\0" + bytes.fromhex(inner)
     tree = shop.repository.git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=raw)
     commit = Sha(shop.repository.git("commit-tree", "-m", "evil", tree))
-    shop.workers.start(replace(shop.request("evil", "true"), commit=commit))
+    shop.workers.start(shop.request("evil", "true")._replace(commit=commit))
     end = shop.next_end()
     assert end.outcome is Outcome.RED
     assert "refuses to write" in end.reason

@@ -86,7 +86,7 @@ def test_what_fails_now_and_then_is_looked_for_without_the_change() -> None:
         controls = (*controls, passed(4600 + 100.0 * len(controls)))
     assert found.step is Step.REFUSE
     assert 2 < len(controls) < 20
-    of_others = tuple(replace(each, tests=("u",)) for each in controls)
+    of_others = tuple(each._replace(tests=("u",)) for each in controls)
     assert advice(**unsteady, control_passes=of_others).step is Step.CONTROL
     assert advice(**unsteady | {"check": MUTE}).step is Step.RETEST
 
@@ -199,9 +199,9 @@ def test_what_was_seen_is_told_in_a_clause() -> None:
     assert told(Case(UNIT, ONCE)) == ""
     assert told(Case(UNIT, TWICE)) == "red twice, 70 s apart"
     assert told(Case(UNIT, (*TWICE, red(300)), (passed(400),))) == "red 3 times in 199 s, green in 1 of 4 runs"
-    crashed = replace(ran(Outcome.RED, 100), reason="exit code 1: boom")
+    crashed = ran(Outcome.RED, 100)._replace(reason="exit code 1: boom")
     assert told(Case(UNIT, (crashed,))) == "exit code 1: boom"
-    assert told(Case(UNIT, (crashed, replace(crashed, started_at=190)))) == "exit code 1: boom, red twice, 90 s apart"
+    assert told(Case(UNIT, (crashed, crashed._replace(started_at=190)))) == "exit code 1: boom, red twice, 90 s apart"
 
 
 # --- for all cases ------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def cases(draw: st.DrawFn) -> Case:
         whole = outcome is Outcome.TIMED_OUT or not reds or draw(st.booleans())
         one = ran(outcome, at, *(("t",) if outcome is Outcome.RED else ()), tests=() if whole else ("t",))
         if outcome is Outcome.GREEN:
-            passes.append(replace(one, tests=("t",)))
+            passes.append(one._replace(tests=("t",)))
         else:
             (attempts if outcome is Outcome.INFRASTRUCTURE else reds).append(one)
     return Case(

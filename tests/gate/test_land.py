@@ -59,17 +59,17 @@ def test_what_is_green_lands(case: Case) -> None:
 
 @pytest.mark.parametrize("known", [None, Outcome.RED, Outcome.INFRASTRUCTURE])
 def test_what_the_store_has_no_green_result_for_does_not_land(case: Case, known: Outcome | None) -> None:
-    case.journal.append(results=[(replace(GREEN, outcome=known), ())] if known else [])
+    case.journal.append(results=[(GREEN._replace(outcome=known), ())] if known else [])
     assert "no green result of unit" in str(case.land())
     assert case.trunk == case.base
 
 
 def test_a_retest_lands_nothing_before_it_outweighs_what_was_red(case: Case) -> None:
-    red = replace(GREEN, outcome=Outcome.RED, run=RunId("r0"), failed=("t",))
-    case.journal.append(results=[(red, ()), (replace(GREEN, tests=("t",)), ())])
+    red = GREEN._replace(outcome=Outcome.RED, run=RunId("r0"), failed=("t",))
+    case.journal.append(results=[(red, ()), (GREEN._replace(tests=("t",)), ())])
     assert "no green result of unit" in str(case.land())
     assert case.trunk == case.base
-    case.journal.append(results=[(replace(GREEN, run=RunId("r2"), tests=("t",)), ())])
+    case.journal.append(results=[(GREEN._replace(run=RunId("r2"), tests=("t",)), ())])
     assert case.land() is None
     assert case.trunk == case.commit
 

@@ -674,7 +674,7 @@ def test_memory_is_bounded_by_what_is_newest(monkeypatch: pytest.MonkeyPatch) ->
     for number in range(200):
         key = f"left open {number}"
         for outcome, failed in ((Outcome.RED, (f"test {number}",)), (Outcome.GREEN, ()), (Outcome.RED, ("x",))):
-            told = replace(result(key, outcome, failed), check=UNIT)
+            told = result(key, outcome, failed)._replace(check=UNIT)
             odds.learn(RunStarted(0.0, RunId(f"lost {number}"), UNIT, told.key, Sha("-"), ()))
             odds.learn(RunFinished(0.0, RunId(f"never begun {number}"), told))
     assert max(held_by(odds)) == 10

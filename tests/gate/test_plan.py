@@ -742,7 +742,7 @@ def test_a_red_result_from_before_a_green_one_is_not_told_when_that_one_is_too_o
     queue.turns()
     queue.finish("scan", 1, Outcome.RED)
     key = next(iter(queue.store))
-    queue.store[key].append(replace(queue.store[key][0], outcome=Outcome.GREEN, finished_at=queue.now + 1))
+    queue.store[key].append(queue.store[key][0]._replace(outcome=Outcome.GREEN, finished_at=queue.now + 1))
     queue.wait(200)
     queue.turns()
     assert queue.tested() == {("scan", (1,))}
@@ -803,7 +803,7 @@ def test_green_beside_red_of_one_key_counts_as_green() -> None:
     queue.turns()
     queue.finish("unit", 1, Outcome.RED)
     key = next(iter(queue.store))
-    queue.store[key].append(replace(queue.store[key][0], outcome=Outcome.GREEN))
+    queue.store[key].append(queue.store[key][0]._replace(outcome=Outcome.GREEN))
     queue.turns()
     assert queue.verdict(1) is LANDED
 

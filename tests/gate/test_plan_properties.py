@@ -193,8 +193,8 @@ class Queue(RuleBasedStateMachine):
         """Late, for what nobody runs any more; and it may say the contrary of what was known, or the same once more."""
         key = data.draw(st.sampled_from(sorted(self.world.store)))
         known = self.world.store[key][-1]
-        again = replace(known, outcome=outcome, run=RunId(f"late {len(self.world.store[key])}"), failed=(), tests=())
-        self.world.learn(data.draw(st.sampled_from((known, replace(again, finished_at=self.world.now)))))
+        again = known._replace(outcome=outcome, run=RunId(f"late {len(self.world.store[key])}"), failed=(), tests=())
+        self.world.learn(data.draw(st.sampled_from((known, again._replace(finished_at=self.world.now)))))
 
     @rule()
     def turn(self) -> None:

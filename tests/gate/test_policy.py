@@ -540,7 +540,7 @@ def test_an_earlier_trunk_that_was_red_itself_is_no_measure() -> None:
     control = code("c1", "f1", "g1").key(queue.tree)
     end_check(queue, "c1", 1)
     assert queue.verdict(1) is LANDED
-    queue.store[control].insert(0, replace(queue.store[control][0], outcome=Outcome.RED))
+    queue.store[control].insert(0, queue.store[control][0]._replace(outcome=Outcome.RED))
     end_check(queue, "c1", 5)
     assert queue.verdict(5) is None
 
@@ -911,7 +911,7 @@ def test_a_batch_and_another_run_do_not_stop_each_other_in_turn() -> None:
 
 def test_of_two_pauses_the_one_that_ends_second_is_noticed() -> None:
     queue = apart(*[RUN_S] * 3, workers=8)
-    queue.codes = tuple(replace(item, check=replace(item.check, max_age_s=400.0)) for item in queue.codes)
+    queue.codes = tuple(replace(item, check=item.check._replace(max_age_s=400.0)) for item in queue.codes)
     queue.push({"f1": "new", "f2": "new"})
     push(queue, 3)
     queue.turns()

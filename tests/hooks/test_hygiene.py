@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ci.errors import UserError
-from fakes.repositories import git_env
+from fakes.repositories import Repository, git_env
 from hooks import hygiene
 from hooks.hygiene import CHECKS, DEFAULTS, FIXES, Finding, Options, Spellings, findings, judge, mend, parsed, run
 
@@ -551,6 +551,35 @@ def test_every_file_is_looked_at_once_and_names_are_compared(folder: Path, capsy
         "A:1: blanks at the end of the line\n"
         "a:1: a and A are the same name where case does not count\n"
     )
+
+
+def test_names_are_compared_with_what_lies_beside_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "B").mkdir()
+    for name in ("A", "a", "B/c", "B/C"):
+        (folder / name).write_bytes(b"x\n")
+    assert run(["case-conflict", "./a", "B/c", "gone"]) == 1
+    twice = (
+        "./a:1: a and A are the same name where case does not count\n"
+        "B/c:1: B/c and B/C are the same name where case does not count\n"
+    )
+    assert twice in capsys.readouterr().out
+
+
+def test_names_are_compared_with_all_that_git_tracks(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.commit("Names", {"src/a": "A\n", "docs/x": "A\n"})
+    repository.write("src/A", "untracked: it is asked about")
+    repository.write("docs/X", "untracked")
+    monkeypatch.chdir(repository.path)
+    assert run(["case-conflict", "docs/x"]) == 0
+    assert run(["case-conflict", "src/A"]) == 1
+    monkeypatch.chdir(repository.path / "src")
+    assert run(["case-conflict", "A"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "src/A:1: src/A and src/a are the same name where case does not count",
+        "A:1: A and a are the same name where case does not count",
+    ]
 
 
 files = st.dictionaries(

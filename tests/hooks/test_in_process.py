@@ -162,6 +162,23 @@ def test_names_and_modes_are_those_of_the_tree(clone: Clone) -> None:
     ]
 
 
+def test_a_name_is_compared_with_those_that_are_not_staged_too(clone: Clone) -> None:
+    """By both ways: the short one must not answer for what it has not looked at."""
+    clone.rule("case-conflict")
+    clone.repository.commit("Names", {"src/run": "A\n", "src/other": "A\n", "Src/other": "not among the inputs\n"})
+    clone.stage("src/other", "B\n")
+    assert clone.told()["outcome"] == "green"
+    clone.stage("src/new", "B\n")
+    assert clone.told()["outcome"] == "green"
+    clone.stage("src/RUN", "B\n")
+    for _ in range(2):
+        told = clone.told()
+        assert told["outcome"] == "red"
+        assert Path(told["log"]).read_text() == (
+            "src/RUN:1: src/RUN and src/run are the same name where case does not count\n"
+        )
+
+
 def test_more_files_than_fit_into_a_pipe(clone: Clone) -> None:
     clone.rule("end-of-file")
     for number in range(1500):

@@ -78,7 +78,7 @@ def facts(rules: Rules) -> dict[str, Any]:
 def test_what_is_kept_is_what_was_read(tmp_path: Path) -> None:
     config = configured(EVERYTHING)
     every, default = config.checks[1], Check(config.checks[1].name, "true")
-    same = [name for name in Check.__slots__ if getattr(every, name) == getattr(default, name)]
+    same = [name for name in Check._fields if getattr(every, name) == getattr(default, name)]
     assert same == ["name", "fix", "folder"], "each field is to be seen here with another value than its default"
     read = rules(tmp_path, EVERYTHING)
     again = kept(tmp_path, EVERYTHING)
@@ -88,7 +88,7 @@ def test_what_is_kept_is_what_was_read(tmp_path: Path) -> None:
 
 
 def vars_of(check: Check) -> list[object]:
-    return [getattr(check, name) for name in Check.__slots__]
+    return [getattr(check, name) for name in Check._fields]
 
 
 @pytest.mark.parametrize(
