@@ -292,8 +292,9 @@ class _Round:
         self, session: Session, jobs: Sequence[Job], kept: Mapping[CheckName, Result]
     ) -> tuple[list[Job], Mapping[str, float]]:
         """The jobs in the order to start them, what is known first, and what is left to the gate."""
-        has_budget = self._wish.is_plain and self._wish.budget and not self._wish.names
-        return session.in_order(jobs, kept, self._rules.budget_s if has_budget or RUNNER in os.environ else 0.0)
+        is_what_is_staged = not self._wish.names or RUNNER in os.environ
+        has_budget = self._wish.is_plain and self._wish.budget and is_what_is_staged
+        return session.in_order(jobs, kept, self._rules.budget_s if has_budget else 0.0)
 
     def _told(self, report: Report, printer: text.Printer) -> Report:
         """The report with its fixes put down as a patch for people, and told."""
@@ -478,13 +479,19 @@ def ended_by_signals(*, outlives_caller: bool = False) -> Iterator[None]:
     caller = os.getppid()
 
     def interrupt(*_: object) -> None:
+        # Only once: another one would interrupt those that end the checks, and a Thread.join of Python 3.11 that was
+        # interrupted takes its thread for one that has ended.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in before:
+            signal.signal(number, _pass_over)
         raise KeyboardInterrupt
 
     def look(*_: object) -> None:
         if os.getppid() != caller:
-            raise KeyboardInterrupt
+            interrupt()
 
-    ends = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ends = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in ends}
     if not outlives_caller and (INSTALLED in os.environ or RUNNER in os.environ):
         before[signal.SIGALRM] = signal.signal(signal.SIGALRM, look)
@@ -495,6 +502,10 @@ def ended_by_signals(*, outlives_caller: bool = False) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _pass_over(*_: object) -> None:
+    """A signal that says what is known. Not SIG_IGN, which programs that are started now would take over."""
 
 
 def leave_hook_environment() -> None:

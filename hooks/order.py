@@ -13,6 +13,7 @@ _PRIOR_CHANCE = 0.1
 _PRIOR_RUNS = 2.0
 _UNKNOWN_S = 1.0  # decides only where the check stands among others
 _LEAST_S = 0.001
+_LATEST = 5  # runs that tell how long the next one takes: what was made quicker soon counts as that
 
 
 class Past(NamedTuple):
@@ -50,7 +51,7 @@ def expected(past: Sequence[Past]) -> Expected:
         return Expected(_PRIOR_CHANCE, None)
     failures = sum(not each.is_green for each in past)
     chance = (failures + _PRIOR_CHANCE * _PRIOR_RUNS) / (len(past) + _PRIOR_RUNS)
-    durations = sorted(each.duration_s for each in past)
+    durations = sorted(each.duration_s for each in past[-_LATEST:])
     return Expected(chance, durations[len(durations) // 2])  # statistics.median takes 5 ms to import
 
 

@@ -946,6 +946,8 @@ def test_what_does_not_fit_into_the_budget_is_left_unless_it_is_asked_for(clone:
     assert clone.check("--no-budget").returncode == 1
     assert clone.check("src/a.py").returncode == 1  # who names files means them
     assert clone.check("src/a.py", env=UNDER_A_RUNNER).returncode == 0  # a runner always does
+    for words in (["--no-budget"], ["--all-files"], ["--only", "todo"], ["--stage", "merge"]):
+        assert clone.check(*words, env=UNDER_A_RUNNER).returncode == 1
     assert clone.check().returncode == 0
     assert clone.outcomes("--all-files") == {"todo": "red"}
 

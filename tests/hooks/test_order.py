@@ -33,6 +33,12 @@ def test_few_runs_alter_what_is_expected_little_and_many_much(
     assert expected(past) == (pytest.approx(chance), duration_s)
 
 
+def test_what_was_made_quicker_soon_counts_as_that() -> None:
+    slow, quick = Past(is_green=True, duration_s=60.0), Past(is_green=True, duration_s=1.0)
+    assert expected([slow] * 100 + [quick] * 2).duration_s == 60.0
+    assert expected([slow] * 100 + [quick] * 3).duration_s == 1.0
+
+
 # --- the order ----------------------------------------------------------------------------------------------------------
 
 

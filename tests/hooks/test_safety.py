@@ -331,43 +331,56 @@ def test_a_fix_reaches_a_work_tree_on_another_disk_than_the_repository(desk: Des
 
 # --- interrupted --------------------------------------------------------------------------------------------------------
 
-# A shell at the terminal on standard input: runs git in its foreground, and stays until the hook has told how it ended.
+# A shell at the terminal on standard input: runs git in its foreground, and stays until the hook, which may outlive git, has
+# ended; what the hook writes to 9 is told.
 SHELL = """
 import fcntl, os, signal, subprocess, sys, termios
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 signal.signal(signal.SIGINT, lambda *_: None)
-ended, *words = sys.argv[1:]
-code = subprocess.call(words, stdout=0, stderr=0)
-print(code, open(ended).read().strip())
+ours, theirs = os.pipe()
+os.dup2(theirs, 9)
+os.close(theirs)
+code = subprocess.call(sys.argv[1:], stdout=0, stderr=0, pass_fds=[9])
+os.close(9)
+print(code, open(ours).read().strip())
 """
 
-# A check with children that do not mind being asked to end, one of which has left it.
+# A check that does not mind being asked to end, nor do its children, one of which has left it.
 STUBBORN = '''
     [[check]]
     name = "stubborn"
     stage = "pre-commit"
     command = """
-    setsid sh -c 'trap "" TERM INT; echo $$ > {begun}; sleep 1000; sleep 1000' &
-    sh -c 'trap "" TERM INT; echo $$ > {begun}; sleep 1000; sleep 1000' &
+    trap "" TERM INT
+    setsid sh -c 'echo $$ > {begun}; sleep 1000; sleep 1000' &
+    sh -c 'echo $$ > {begun}; sleep 1000; sleep 1000' &
     echo $$ > {begun}
     wait
     """
 '''
 
 
+# Between git and gate check: one tells how gate ended; the other is gate itself, whose caller is gone at the first Ctrl-C.
+CALLERS = {
+    "that stays": f'trap : INT\n"{GATE}" "$@"\ncode=$?\necho $code >&9\nexit $code\n',
+    "that ends": f'exec "{GATE}" "$@"\n',
+}
+
+
 @pytest.mark.parametrize("style", [(), ("-a",)], ids=["staged", "all"])
-def test_ctrl_c_ends_every_process_of_a_check_and_changes_nothing(desk: Desk, tmp_path: Path, style: Sequence[str]) -> None:
-    begun, ended = tmp_path / "begun", tmp_path / "ended"
+@pytest.mark.parametrize(("caller", "presses"), [("that stays", 1), ("that ends", 1), ("that ends", 3)])
+def test_ctrl_c_ends_every_process_of_a_check_and_changes_nothing(
+    desk: Desk, tmp_path: Path, style: Sequence[str], caller: str, presses: int
+) -> None:
+    begun = tmp_path / "begun"
     os.mkfifo(begun)
-    os.mkfifo(ended)
-    telling = f'#!/bin/sh\ntrap : INT\n"{GATE}" "$@"\ncode=$?\necho $code > {ended}\nexit $code\n'
-    let_hook_call(desk, program(tmp_path / "telling", telling))
+    let_hook_call(desk, program(tmp_path / "telling", "#!/bin/sh\n" + CALLERS[caller]))
     desk.rule(STUBBORN.format(begun=begun))
     before = desk.state()
     keyboard, terminal = os.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", SHELL, str(ended), "git", "commit", "-q", "-m", "Work", *style],
+        [sys.executable, "-c", SHELL, "git", "commit", "-q", "-m", "Work", *style],
         cwd=desk.path,
         env=git_env(TERM="dumb"),
         stdin=terminal,
@@ -377,11 +390,11 @@ def test_ctrl_c_ends_every_process_of_a_check_and_changes_nothing(desk: Desk, tm
         os.close(terminal)
         with open(os.open(begun, os.O_RDWR)) as pipe:  # noqa: PTH123 - open to write as well: writers come and go
             pids = [int(pipe.readline()) for _ in range(3)]
-        os.write(keyboard, b"\x03")
+        os.write(keyboard, b"\x03" * presses)
         said, _ = shell.communicate(timeout=60)
     os.close(keyboard)
-    git, gate = said.split()
-    assert gate == "130"
+    git, *gate = said.split()
+    assert gate == (["130"] if caller == "that stays" else [])
     assert git != "0"
     assert [pid for pid in pids if is_alive(pid)] == []
     assert desk.state() == before
