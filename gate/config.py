@@ -147,6 +147,7 @@ class Hooks:
 
     budget_s: float = 0.0  # checks not expected to fit are left to the gate; 0: no limit
     cache_size_bytes: int = 100_000_000
+    pool_size_bytes: int = 5_000_000_000
     cache_age_s: float = 30 * 86400.0
     link: tuple[str, ...] = ()  # untracked files and folders that checks see besides what is staged
     background: bool = True  # the post-commit hook, where there is one, runs the checks of stage merge on the commit
@@ -379,6 +380,7 @@ KEYS: tuple[Key, ...] = (
         "most time that checks take at a commit; what is not expected to fit is left to the gate; 0s: no limit",
     ),
     Key("hooks.cache_size", SIZE, '"200MB"', "most room for kept results and logs in a developer's clone"),
+    Key("hooks.pool_size", SIZE, '"1GB"', "most room for the warm work trees that checks run in"),
     Key(
         "hooks.link",
         FILES,

@@ -17,7 +17,7 @@ from ci.results import LocalResults
 from hooks import text
 from hooks.known import GREENS
 from hooks.markers import SAID
-from hooks.pool import Pool, remove_orphans
+from hooks.pool import Pool, remove_orphans, size_of_tree
 from hooks.rules import RULES
 from hooks.staged import ask_git
 
@@ -44,9 +44,10 @@ def run(words: list[str]) -> int:
     parser.add_argument("action", nargs="?", choices=["show", "clear", "prune"], default="show", help=text.HELP_CACHE)
     parser.add_argument("--age", metavar="DURATION", help=text.HELP_CACHE_AGE)
     parser.add_argument("--size", metavar="SIZE", help=text.HELP_CACHE_SIZE)
+    parser.add_argument("--pool-size", metavar="SIZE", help=text.HELP_CACHE_POOL)
     parser.add_argument("--json", action="store_true", help=text.HELP_JSON)
     given = parser.parse_args(words)
-    if given.action != "prune" and (given.age or given.size):
+    if given.action != "prune" and (given.age or given.size or given.pool_size):
         raise UserError(text.only_for_prune(given.action))
     home, pool = _places()
     before = measure(home, pool)
@@ -57,9 +58,10 @@ def run(words: list[str]) -> int:
 
             rules = (read_config("", "HEAD") or Config()).hooks
             age_s = _duration(given.age) if given.age else rules.cache_age_s
-            tidy(home, results, time.time() - age_s, _size(given.size) if given.size else rules.cache_size_bytes)
+            tidy(home, results, time.time() - age_s, _size(given.size, "--size") if given.size else rules.cache_size_bytes)
             tidy_notes(home, time.time() - age_s)
             pool.prune(time.time() - age_s)
+            pool.fit(_size(given.pool_size, "--pool-size") if given.pool_size else rules.pool_size_bytes)
             remove_orphans()
         elif given.action == "clear":
             clear(home, results, pool)
@@ -82,7 +84,7 @@ def measure(home: Path, pool: Pool) -> text.Kept:
         len(logs),
         sum(map(_size_of, logs)),
         len(trees),
-        sum(_size_of(Path(folder, name)) for tree in trees for folder, _, names in os.walk(tree) for name in names),
+        sum(map(size_of_tree, trees)),
     )
 
 
@@ -177,10 +179,10 @@ def _duration(word: str) -> float:
     return float(POSITIVE_DURATION.read(word, _refuse("--age")))
 
 
-def _size(word: str) -> int:
+def _size(word: str, option: str) -> int:
     from gate.config_values import SIZE
 
-    return int(SIZE.read(word, _refuse("--size")))
+    return int(SIZE.read(word, _refuse(option)))
 
 
 def _refuse(option: str) -> "_Refuse":

@@ -286,7 +286,7 @@ class _Round:
         self.known_until = min(self.known_until, session.known_until)
         self.is_kept = self.is_kept and session.is_kept and not left
         if session.has_run:
-            session.tidy(self._rules.cache_age_s, self._rules.cache_size_bytes)
+            session.tidy(self._rules.cache_age_s, self._rules.cache_size_bytes, self._rules.pool_size_bytes)
 
     def _ordered(
         self, session: Session, jobs: Sequence[Job], kept: Mapping[CheckName, Result]

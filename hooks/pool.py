@@ -20,6 +20,7 @@ from ci.removal import remove_tree
 _SLOTS = 64  # far more than run at once; beyond it something is wrong
 _SWEPT = "swept"  # changed when pools were last swept, and locked by whoever does it
 _SWEEP_EVERY_S = 86_400.0
+_FITTED = "fitted"  # changed when it was last seen to that the trees of a pool take no more room than they may
 _OWNER = "repository"  # a file that names the repository a pool belongs to
 
 
@@ -92,6 +93,29 @@ class Pool:
         if failures:
             raise failures[0]
 
+    def fit_daily(self, max_bytes: int) -> None:
+        """``fit``, if that was not done since yesterday."""
+        fitted = self.folder / _FITTED
+        if _time_of(fitted) < time.time() - _SWEEP_EVERY_S:
+            fitted.touch()
+            self.fit(max_bytes)
+
+    def fit(self, max_bytes: int) -> None:
+        """Remove the trees that nobody used for longest, until all together take no more. Looks at every file. Raises
+        OSError."""
+        trees = sorted((tree for home in _folders(self.folder) for tree in _folders(home / "pool")), key=_settled_at)
+        sizes = {tree: size_of_tree(tree) for tree in trees}
+        taken = sum(sizes.values())
+        for tree in trees:
+            if taken <= max_bytes:
+                return
+            home = tree.parent.parent
+            with _lock(home) as is_held:
+                if is_held:
+                    _end_leftovers(home)
+                    remove_tree(tree)
+                    taken -= sizes[tree]
+
     def clear(self) -> None:
         """Remove the work trees that nobody is using."""
         _clear(self.folder, unused_since=float("inf"))
@@ -160,10 +184,24 @@ def _folders(folder: Path) -> list[Path]:
     return []
 
 
+def size_of_tree(folder: Path) -> int:
+    """Bytes in all files below it, as far as they can be looked at."""
+    total = 0
+    for here, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(here, name)).st_size  # noqa: PTH118 - many, and Path takes its time
+    return total
+
+
 def _settled_at(tree: Path) -> float:
     """When a warm tree was last used; 0 when that was cut short, for then it will be written anew."""
+    return _time_of(tree / "settled")
+
+
+def _time_of(path: Path) -> float:
     with suppress(OSError):
-        return (tree / "settled").stat().st_mtime
+        return path.stat().st_mtime
     return 0.0
 
 

@@ -171,7 +171,7 @@ def _answers(
             printer.tell(report)
             reports.append(report)
         if session.has_run:
-            session.tidy(config.hooks.cache_age_s, config.hooks.cache_size_bytes)
+            session.tidy(config.hooks.cache_age_s, config.hooks.cache_size_bytes, config.hooks.pool_size_bytes)
     for line in session.warnings():
         text.warn(f"gate: {line}")
     printer.finish(reports, time.monotonic() - began)

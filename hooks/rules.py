@@ -25,7 +25,16 @@ RULES = "gate/rules"  # one file: of the gate.toml that was read last
 class Rules:
     """The checks, and of sections [hooks] and [run] what has a say here; names and units are those of gate/config.py."""
 
-    __slots__ = ("budget_s", "cache_age_s", "cache_size_bytes", "checks", "link", "log_max_bytes", "pass_env")
+    __slots__ = (
+        "budget_s",
+        "cache_age_s",
+        "cache_size_bytes",
+        "checks",
+        "link",
+        "log_max_bytes",
+        "pass_env",
+        "pool_size_bytes",
+    )
 
     def __init__(
         self,
@@ -35,6 +44,7 @@ class Rules:
         link: tuple[str, ...],
         cache_age_s: float,
         cache_size_bytes: int,
+        pool_size_bytes: int,
         pass_env: tuple[str, ...],
         log_max_bytes: int,
     ) -> None:
@@ -43,6 +53,7 @@ class Rules:
         self.link = link
         self.cache_age_s = cache_age_s
         self.cache_size_bytes = cache_size_bytes
+        self.pool_size_bytes = pool_size_bytes
         self.pass_env = pass_env
         self.log_max_bytes = log_max_bytes
 
@@ -55,6 +66,7 @@ class Rules:
             link=hooks.link,
             cache_age_s=hooks.cache_age_s,
             cache_size_bytes=hooks.cache_size_bytes,
+            pool_size_bytes=hooks.pool_size_bytes,
             pass_env=run.pass_env,
             log_max_bytes=run.log_max_bytes,
         )

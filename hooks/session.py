@@ -119,14 +119,16 @@ class Session:
     def has_run(self) -> bool:
         return bool(self._threads)
 
-    def tidy(self, max_age_s: float, max_bytes: int) -> None:
-        """Keep what results, logs and work trees take within bounds; the newest stay."""
+    def tidy(self, max_age_s: float, max_bytes: int, max_pool_bytes: int) -> None:
+        """Keep what results, logs and work trees take within bounds; the newest stay. max_pool_bytes: of the work trees,
+        which are measured once a day, because it takes long."""
         from hooks.cache import tidy  # it knows gate.toml, which is long to load
 
         tidy(self.home, self.results, time.time() - max_age_s, max_bytes)
         with suppress(OSError, Unavailable):  # files of another account, or no place for any: gate cache prune tells
             sweep(time.time() - max_age_s)
             Pool(self.home.parent).prune(time.time() - max_age_s)
+            Pool(self.home.parent).fit_daily(max_pool_bytes)
 
     def cancel(self) -> None:
         """End what runs, from any thread; ``reports`` then raises KeyboardInterrupt."""

@@ -487,11 +487,12 @@ CACHE_DESCRIPTION = (
 )
 HELP_CACHE = "show (default): how much there is; clear: remove all; prune: remove what is old or too much"
 HELP_CACHE_AGE = "for prune: remove what is older, as in 7d; without it [hooks] cache_age"
+HELP_CACHE_POOL = "for prune: keep no more than this of work trees, as in 1GB; without it [hooks] pool_size"
 HELP_CACHE_SIZE = "for prune: keep no more than this of results and logs, as in 50MB; without it [hooks] cache_size"
 
 
 def only_for_prune(action: str) -> str:
-    return f"--age and --size are for gate cache prune; gate cache {action} looks at all there is"
+    return f"--age, --size and --pool-size are for gate cache prune; gate cache {action} looks at all there is"
 
 
 class Kept(NamedTuple):

@@ -144,7 +144,7 @@ class _Work:
                 self._add(report)
                 self._look_up()
             if session.has_run:
-                session.tidy(config.hooks.cache_age_s, config.hooks.cache_size_bytes)
+                session.tidy(config.hooks.cache_age_s, config.hooks.cache_size_bytes, config.hooks.pool_size_bytes)
         printer.finish(reports, time.monotonic() - started_at)
         return reports
 

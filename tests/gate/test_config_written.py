@@ -151,7 +151,7 @@ _configs = st.builds(
         st.integers(0, 99),
         _wait,
     ),
-    st.builds(Hooks, _wait, _size, _duration, _several(_name), st.booleans(), st.booleans()),
+    st.builds(Hooks, _wait, _size, _size, _duration, _several(_name), st.booleans(), st.booleans()),
     st.builds(Nested, _several(st.sampled_from(["libs/*", "tool", "a/b-?/*"]))),
     _checks(),
     _environments(),

@@ -294,8 +294,8 @@ def test_a_bound_that_nothing_fits_comes_to_an_end(clone: Clone) -> None:
         (["prune", "--age", "7"], "--age '7' is not a duration"),
         (["prune", "--age", "0s"], "--age "),
         (["prune", "--size", "lots"], "--size "),
-        (["clear", "--age", "7d"], "--age and --size are for gate cache prune"),
-        (["--size", "1MB"], "--age and --size are for gate cache prune"),
+        (["clear", "--age", "7d"], "--age, --size and --pool-size are for gate cache prune"),
+        (["--size", "1MB"], "--age, --size and --pool-size are for gate cache prune"),
         (["empty"], "invalid choice"),
     ],
 )

@@ -157,6 +157,35 @@ def test_a_work_tree_in_use_stays_and_its_use_is_remembered(pool: Pool) -> None:
     assert folder.exists()
 
 
+def warm(pool: Pool, name: str, used_at: float) -> Path:
+    """A warm tree of a hundred bytes in the first slot that is free."""
+    with pool.slot() as home:
+        tree = home / "pool" / name
+        (tree / "tree").mkdir(parents=True)
+        (tree / "tree" / "file").write_bytes(b"x" * 100)
+        (tree / "settled").touch()
+        os.utime(tree / "settled", (used_at, used_at))
+    return tree
+
+
+def test_what_nobody_used_for_longest_goes_until_the_rest_fits(pool: Pool) -> None:
+    trees = [warm(pool, name, at) for name, at in (("b", 2000), ("a", 1000), ("c", 3000))]
+    pool.fit(300)
+    assert all(tree.exists() for tree in trees)
+    pool.fit(250)
+    assert [tree.exists() for tree in trees] == [True, False, True]
+    with pool.slot():
+        pool.fit(0)
+        assert [tree.exists() for tree in trees] == [True, False, True], "in use"
+    pool.fit_daily(150)
+    assert [tree.exists() for tree in trees] == [False, False, True]
+    pool.fit_daily(0)
+    assert trees[2].exists(), "not twice a day"
+    os.utime(pool.folder / "fitted", (0, 0))
+    pool.fit_daily(0)
+    assert not trees[2].exists()
+
+
 def test_pools_of_repositories_that_are_gone_are_swept_once_a_day(
     pool: Pool, repository: Repository, cache: Path, tmp_path: Path
 ) -> None:
@@ -206,7 +235,7 @@ def test_where_no_work_tree_can_be_tidying_stops_nobody(repository: Repository, 
 
     monkeypatch.setattr(pool_module, "pools_folder", none)
     with Session(repository.git_dir, RunSettings(isolation="plain"), Sha("tree"), lambda: Sha("commit")) as session:
-        session.tidy(1000.0, 1000)
+        session.tidy(1000.0, 1000, 1000)
 
 
 def test_a_tree_that_cannot_be_removed_keeps_none_of_the_others(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
