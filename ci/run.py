@@ -522,7 +522,8 @@ def _judge(check: Check, ends: Sequence[_End], tests: Sequence[TestCase], last_w
         return Outcome.GREEN, ""
     why = f"exit code {bad.code}: {last_words}" if last_words else f"exit code {bad.code}"
     if bad.missing:
-        why = f"the program {bad.missing!r} is missing or not executable in the check's folder (exit code {bad.code})"
+        where = "the check's folder" if check.is_whole_tree else "the check's folder, which holds its inputs alone"
+        why = f"the program {bad.missing!r} is missing or not executable in {where} (exit code {bad.code})"
     elif bad.code - 128 in signal.valid_signals():
         why = f"it died of {signal.Signals(bad.code - 128).name}" if _is_named(bad.code - 128) else why
     failed = [test.name for test in tests if test.is_failure]

@@ -46,6 +46,8 @@ _PROGRESS_EVERY_S = 0.5
 _FILES = ("100644", "100755")  # as git writes the modes of files
 _LINK = "120000"
 
+_NOT_FOUND = 127  # exit code of a shell
+
 
 class Job(NamedTuple):
     """A check to answer for. files: for {files}; None: all that match. key: None when no result of it may be kept.
@@ -379,11 +381,14 @@ class Session:
             self.results.record(result, end.tests)
             self._note_green(result)
             self._note_age(job.check, result.finished_at)
+        reason = end.reason
+        if end.outcome is Outcome.INFRASTRUCTURE and end.exit_code == _NOT_FOUND:
+            reason = text.not_found(reason, os.environ.get("PATH", ""))
         return Report(
             job.check.name,
             end.outcome,
             duration_s=result.duration_s,
-            reason=end.reason,
+            reason=reason,
             failed=result.failed,
             log="" if log is None else str(log),
             fixes=fixes,

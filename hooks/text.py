@@ -228,6 +228,11 @@ HELP_JSON = "print one JSON object instead of lines"
 HELP_FILES = "look at these files or folders of what is staged"
 
 
+def not_found(reason: str, path: str) -> str:
+    """Programs with windows give their hooks another PATH than a terminal has."""
+    return f"{reason}; PATH is {shown(path) or 'empty'}"
+
+
 def led_astray(leads: Mapping[str, str], paths: Sequence[str]) -> str:
     folders = ", ".join(f"{shown(folder)} (by {shown(source)})" for folder, source in [*leads.items()][:3])
     return (

@@ -833,12 +833,22 @@ def test_green_leaves_no_log(clone: Clone) -> None:
     assert list((clone.path / ".git/gate/logs").iterdir()) == []
 
 
+def test_where_a_program_is_missing_that_is_not_among_the_inputs_is_told(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "own"\ncommand = "./tool.sh"\nstage = "pre-commit"\ninputs = ["src/"]\n')
+    clone.stage({"src/a.py": "A\n", "tool.sh": "#!/bin/sh\n"})
+    assert (
+        "'./tool.sh' is missing or not executable in the check's folder, which holds its inputs alone"
+        in clone.check().stdout
+    )
+
+
 def test_a_check_that_cannot_start_is_not_red(clone: Clone) -> None:
     clone.rule('[[check]]\nname = "gone"\ncommand = ["no-such-program-anywhere"]\nstage = "pre-commit"\n')
     clone.stage({"src/a.py": "A\n"})
     done = clone.check()
     assert done.returncode == 4
     assert "no-such-program-anywhere" in done.stdout
+    assert f"PATH is {os.environ['PATH']}" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
