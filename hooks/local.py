@@ -52,6 +52,7 @@ class Wish(NamedTuple):
     only: tuple[CheckName, ...] = ()
     fix: bool = False
     budget: bool = True
+    verbose: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -161,6 +162,7 @@ def wished(words: list[str]) -> Wish:
     parser.add_argument("--no-cache", dest="cache", action="store_false", help=text.HELP_NO_CACHE)
     parser.add_argument("--no-budget", dest="budget", action="store_false", help=text.HELP_NO_BUDGET)
     parser.add_argument("--fix", action="store_true", help=text.HELP_FIX)
+    parser.add_argument("-v", "--verbose", action="store_true", help=text.HELP_VERBOSE)
     parser.add_argument("--json", action="store_true", help=text.HELP_JSON)
     parser.add_argument("files", nargs="*", metavar="FILES", help=text.HELP_FILES)
     given = parser.parse_args(words)
@@ -173,6 +175,7 @@ def wished(words: list[str]) -> Wish:
         only=tuple(CheckName(name) for name in given.only),
         fix=given.fix or INSTALLED in os.environ,
         budget=given.budget,
+        verbose=given.verbose,
     )
 
 
@@ -330,6 +333,7 @@ class _Round:
             work_tree=Path(staged.top) if RUNNER in os.environ else None,
             links=rules.link,
             use_cache=self._wish.cache,
+            keeps_logs=self._wish.verbose,
             watch=printer.watch,
         )
 

@@ -64,9 +64,9 @@ class Session:
     """One run of checks over one tree: its store, a place for every check, its threads. Used by one thread.
 
     commit: a commit with that tree, made when the first check needs one. work_tree: where checks over the whole tree run
-    instead of in the pool; None: in the pool. links: names in ``top`` that checks see in the pool. at_once: most checks
-    side by side; None: as many as there are cores. watch: told twice a second what runs, as (check, seconds); what it
-    raises ends the run.
+    instead of in the pool; None: in the pool. links: names in ``top`` that checks see in the pool. keeps_logs: also those
+    of what is green. at_once: most checks side by side; None: as many as there are cores. watch: told twice a second what
+    runs, as (check, seconds); what it raises ends the run.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Session:
         work_tree: Path | None = None,
         links: Sequence[str] = (),
         use_cache: bool = True,
+        keeps_logs: bool = False,
         at_once: int | None = None,
         watch: Callable[[list[tuple[str, float]]], None] | None = None,
     ) -> None:
@@ -91,6 +92,7 @@ class Session:
         self._work_tree = work_tree
         self._links = tuple(links)
         self._use_cache = use_cache
+        self._keeps_logs = keeps_logs
         self._at_once = at_once or cores()
         self._watch = watch
         self.home = common_dir / "gate"
@@ -371,7 +373,7 @@ class Session:
         if result is None:  # only we ourselves cancel, and then nobody waits for reports
             raise KeyboardInterrupt
         log = self.home / end.log if end.log else None
-        if end.outcome is Outcome.GREEN and log is not None:
+        if end.outcome is Outcome.GREEN and log is not None and not self._keeps_logs:
             log.unlink(missing_ok=True)
             result, log = result._replace(log=""), None
         is_other = self._is_in_work_tree(job.check) and not (agrees and self._still_agrees())

@@ -224,6 +224,7 @@ HELP_ONLY = "only this check; may be given more than once"
 HELP_NO_CACHE = "run also what was green before with the same inputs"
 HELP_NO_BUDGET = "run all, however long it takes: [hooks] budget is passed over"
 HELP_FIX = "apply what checks with fix = true mended to index and work tree; after gate install, commits do so"
+HELP_VERBOSE = "show the end of what green checks print as well, and keep all of it"
 HELP_JSON = "print one JSON object instead of lines"
 HELP_FILES = "look at these files or folders of what is staged"
 
@@ -575,7 +576,7 @@ class LinePrinter:
         why = shown(report.reason) if report.idle and report.reason != report.idle else time
         line = lines.of_check(report.check, self._width, word, colour, self._paint, why)
         if report.is_fine:
-            self._quiet.append(line)
+            self._quiet += [line, *_output(report)]
             return
         self._say(line)
         if report.reason:
@@ -584,10 +585,8 @@ class LinePrinter:
             self._say(f"  failed: {shown(name)}")
         if len(report.failed) > _FAILED_SHOWN:
             self._say(f"  and {len(report.failed) - _FAILED_SHOWN} more")
-        if report.log:
-            for line in tail(Path(report.log)):
-                self._say(f"  | {line}")
-            self._say(f"  whole output: {shown(os.path.relpath(report.log))}")
+        for line in _output(report):
+            self._say(line)
 
     def note(self, line: str) -> None:
         self._say(f"gate: {line}")
@@ -637,6 +636,13 @@ class LinePrinter:
         clear = "\r\x1b[K" if self._paint.is_terminal else ""  # the line that tells what runs gives way to the next one
         sys.stdout.write(f"{clear}{line}\n")
         sys.stdout.flush()  # a person waits for it
+
+
+def _output(report: "Report") -> list[str]:
+    """The end of what it printed, where that was kept, and where the rest is."""
+    if not report.log:
+        return []
+    return [*(f"  | {line}" for line in tail(Path(report.log))), f"  whole output: {shown(os.path.relpath(report.log))}"]
 
 
 class JsonPrinter:

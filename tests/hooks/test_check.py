@@ -833,6 +833,17 @@ def test_green_leaves_no_log(clone: Clone) -> None:
     assert list((clone.path / ".git/gate/logs").iterdir()) == []
 
 
+def test_who_asks_for_it_sees_what_green_checks_print(clone: Clone) -> None:
+    clone.rule('[[check]]\nname = "loud"\ncommand = "echo old {files}"\nstage = "pre-commit"\ninputs = ["src/"]\n')
+    clone.stage({"src/a.py": "A\n"})
+    assert output(clone.check("--no-cache")) == []
+    done = clone.check("--no-cache", "--verbose")
+    assert (done.returncode, output(done)) == (0, ["old src/a.py"])
+    (log,) = (clone.path / ".git/gate/logs").iterdir()
+    assert f"whole output: .git/gate/logs/{log.name}" in done.stdout
+    assert clone.check("-v").stdout.splitlines()[-1].startswith("1 green (1 cached); ")
+
+
 def test_where_a_program_is_missing_that_is_not_among_the_inputs_is_told(clone: Clone) -> None:
     clone.rule('[[check]]\nname = "own"\ncommand = "./tool.sh"\nstage = "pre-commit"\ninputs = ["src/"]\n')
     clone.stage({"src/a.py": "A\n", "tool.sh": "#!/bin/sh\n"})
