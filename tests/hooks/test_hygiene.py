@@ -100,7 +100,7 @@ def test_of_text(name: str, content: bytes, lines: list[int]) -> None:
         ("json-syntax", "a.json", b"1" * 5000, []),
         ("json-syntax", "a.json", b'[{"a": 1}, {"a": 1}]', []),
         ("json-syntax", "a.jsonc", b"// no", []),
-        ("json-syntax", "a.json", b'{\n"a": 1,\n}', [3]),
+        ("json-syntax", "a.json", b'{\n"a": 1,\n"b"}', [3]),
         ("json-syntax", "a.json", b"", [1]),
         ("json-syntax", "a.json", b"[NaN]", [1]),
         ("json-syntax", "a.json", b'{"a": 1, "b": 2, "a": 1}', [1]),
