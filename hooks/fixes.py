@@ -101,7 +101,8 @@ def patch_of(staged: Staged, fixes: Iterable[Mended]) -> bytes:
         tree = _git(staged, "write-tree", env=_private_copy(staged, before)).decode().strip()
         _git(staged, "read-tree", tree, env={"GIT_INDEX_FILE": after})
         _git(staged, "update-index", "-z", "--index-info", stdin=lines, env={"GIT_INDEX_FILE": after})
-        words = ("diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative")
+        # Without the lines around it a change fits nowhere, and a user's diff.context may be 0.
+        words = ("diff", "--cached", "-U3", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative")
         return _git(staged, *words, "--src-prefix=a/", "--dst-prefix=b/", tree, env={"GIT_INDEX_FILE": after})
 
 

@@ -193,6 +193,17 @@ def test_a_fix_that_meets_lines_that_are_not_staged_is_left_as_a_patch(clone: Cl
     assert clone.committed("a.txt") == LINES.replace("line 1", "the 1")
 
 
+def test_a_patch_fits_whatever_the_user_has_git_show_around_a_change(clone: Clone) -> None:
+    clone.git("config", "diff.context", "0")
+    clone.write("a.txt", LINES.replace("line 1", "teh 1"))
+    clone.git("add", "a.txt")
+    clone.write("a.txt", LINES.replace("line 1", "teh one and a half"))
+    patch = re.search(r"git apply --cached (\S+)", clone.commit()[1])
+    assert patch
+    clone.git("apply", "--cached", patch[1])
+    assert clone.git("show", ":a.txt") + "\n" == LINES.replace("line 1", "the 1")
+
+
 def test_commit_a_and_commit_of_a_path_commit_what_was_mended(clone: Clone) -> None:
     clone.write("a.txt", LINES + "teh\n")
     assert clone.commit("-a")[0] == 0
