@@ -174,7 +174,8 @@ def _mode_for(fix: Mended, found: os.stat_result) -> int:
 def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result, mode: int) -> bool:
     """Write the file in one step, with a mode and its group. False: somebody else has just written it, and it is left."""
     # Whoever is killed here leaves a file that git does not see. Only where git's folder is on another disk it lies beside.
-    beside = file.with_name(f".{file.name[:100]}.gate-{os.getpid()}")
+    part = os.fsencode(file.name)[:100].decode(errors="ignore")  # a name may have 255 bytes, and a letter four of them
+    beside = file.with_name(f".{part}.gate-{os.getpid()}")
     for unfinished in (Path(staged.git_dir, beside.name), beside):
         try:
             with unfinished.open("wb") as opened:

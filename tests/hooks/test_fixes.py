@@ -290,7 +290,7 @@ def test_the_patch_that_is_told_of_applies_to_index_and_work_tree(clone: Clone) 
     assert (clone.read("a b.txt"), clone.git("show", ":a b.txt")) == ("the\n", "the")
 
 
-@pytest.mark.parametrize("name", ["-n.txt", "a'\"\t.txt", "ä.txt", "new\nline.txt", "\udcff.txt"])
+@pytest.mark.parametrize("name", ["-n.txt", "a'\"\t.txt", "ä.txt", "new\nline.txt", "\udcff.txt", "漢" * 83 + ".txt"])
 def test_any_name_of_a_file_is_only_a_name(clone: Clone, name: str) -> None:
     clone.write(name, "teh\n")
     clone.git("add", "--", name)
