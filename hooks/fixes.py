@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ci.errors import Unavailable
+from hooks import text
 from hooks.staged import Staged, restaged
 
 _REGULAR = ("100644", "100755")
@@ -56,7 +57,8 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
     git or the disk fails; then the index is as it was."""
     from tempfile import TemporaryDirectory  # long to load, and few commits mend anything
 
-    applied, refused = [], []
+    applied: list[Mended] = []
+    refused: list[Mended] = []
     with TemporaryDirectory(prefix="gate-") as folder:
         given = [*fixes]
         _check_out(staged, [fix for fix in given if _is_mendable(fix)], Path(folder))
@@ -64,10 +66,14 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
         merged = [None if fix.path in altered else _merged(staged, fix, Path(folder)) for fix in given]
     with _undisturbed():
         for fix, found in zip(given, merged, strict=True):
-            if found is None or not _replace(staged, Path(staged.top, fix.path), *found, _mode_for(fix, found[1])):
-                refused.append(fix)
-            else:
-                applied.append(fix)
+            try:
+                is_mended = found is not None and _replace(
+                    staged, Path(staged.top, fix.path), *found, _mode_for(fix, found[1])
+                )
+            except OSError as wrong:
+                done = [each.path for each in applied]
+                raise Unavailable(text.fix_unwritable(fix.path, wrong.strerror or str(wrong), done)) from wrong
+            (applied if is_mended else refused).append(fix)
         if applied:
             _stage(staged, b"".join([fix.entry for fix in applied]))
     return Applied(tuple(fix.path for fix in applied), patch_of(staged, refused))
@@ -172,7 +178,8 @@ def _mode_for(fix: Mended, found: os.stat_result) -> int:
 
 
 def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result, mode: int) -> bool:
-    """Write the file in one step, with a mode and its group. False: somebody else has just written it, and it is left."""
+    """Write the file in one step, with a mode and its group. False: somebody else has just written it, and it is left.
+    Raises OSError."""
     # Whoever is killed here leaves a file that git does not see. Only where git's folder is on another disk it lies beside.
     part = os.fsencode(file.name)[:100].decode(errors="ignore")  # a name may have 255 bytes, and a letter four of them
     beside = file.with_name(f".{part}.gate-{os.getpid()}")
@@ -191,7 +198,7 @@ def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result, 
         except OSError as wrong:
             unfinished.unlink(missing_ok=True)
             if wrong.errno != errno.EXDEV or unfinished == beside:
-                raise Unavailable(f"{file} cannot be written: {wrong.strerror}; nothing was staged") from wrong
+                raise
         else:
             break
     return True

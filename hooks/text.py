@@ -337,6 +337,12 @@ def mended(paths: Sequence[str]) -> str:
     return f"mended and staged: {_some(paths)}"
 
 
+def fix_unwritable(path: str, why: str, done: Sequence[str]) -> str:
+    """done: what was mended in the work tree before."""
+    left = f"; {_some(done)}: mended in the work tree already, and staged with the rest then" if done else ""
+    return f"{shown(path)} cannot be mended: {why}; nothing was staged; try again once it can be written{left}"
+
+
 def merged_before() -> str:
     return "gate: git made this merge before anything was mended, and would commit it as it was: git commit has all in it"
 

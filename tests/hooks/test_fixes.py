@@ -1,5 +1,6 @@
 """What a mending check made of staged files, brought to index and work tree: by real commits through installed hooks."""
 
+import errno
 import json
 import os
 import re
@@ -522,6 +523,31 @@ def test_an_interruption_while_files_are_mended_waits_for_all_of_them(clone: Clo
     with pytest.raises(KeyboardInterrupt):
         apply_fixes(staged, given)
     assert (clone.read("a.txt"), clone.read("b.txt"), clone.status()) == ("mended\n", "mended\n", "M  a.txt\nM  b.txt\n")
+
+
+def test_what_was_mended_before_a_file_that_cannot_be_is_told_and_staged_with_it(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by permissions, which root ignores."""
+    monkeypatch.chdir(clone.path)
+    staged = look()
+    assert staged is not None
+    given = [mend(clone, "mended\n", path) for path in ("a.txt", "b.txt", "gate.toml")]
+    replace = fixes._replace
+
+    def full(staged: Staged, file: Path, *words: Any) -> bool:
+        if file.name == "gate.toml":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return replace(staged, file, *words)
+
+    monkeypatch.setattr(fixes, "_replace", full)
+    told = r"^gate\.toml cannot be mended: Read-only .*; nothing was staged; .*; a\.txt, b\.txt: mended in the work tree"
+    with pytest.raises(Unavailable, match=told):
+        apply_fixes(staged, given)
+    monkeypatch.setattr(fixes, "_replace", replace)
+    assert clone.status() == " M a.txt\n M b.txt\n"
+    assert apply_fixes(staged, given).paths == ("a.txt", "b.txt", "gate.toml")
+    assert clone.status() == "M  a.txt\nM  b.txt\nM  gate.toml\n"
 
 
 def test_a_merge_that_git_made_before_it_was_mended_is_left_to_git_commit(clone: Clone) -> None:
