@@ -76,7 +76,7 @@ def measure(home: Path, pool: Pool) -> text.Kept:
         count = results.count() if results.path.exists() else 0
         if results.warning:
             text.warn(f"gate: {results.warning}")
-    logs = _files(home / "logs")
+    logs = _logs(home)
     trees = [path for path in _entries(pool.folder) if path.is_dir()]
     return text.Kept(
         count,
@@ -99,7 +99,7 @@ def tidy(home: Path, results: LocalResults, before: float, max_bytes: int) -> No
     if _time_of(tidied) < time.time() - _TIDIED_EVERY_S:
         tidied.touch()
         tidy_notes(home, before)
-    logs = sorted(_files(home / "logs"), key=_time_of)
+    logs = sorted(_logs(home), key=_time_of)
     while logs and _time_of(logs[0]) < before:
         logs.pop(0).unlink(missing_ok=True)
     room = max_bytes - sum(map(_size_of, logs))
@@ -121,6 +121,7 @@ def tidy_notes(home: Path, before: float) -> None:
     for store in home.glob(_DAMAGED):
         if _time_of(store) < before:
             store.unlink(missing_ok=True)
+    _remove_empty(home / "logs")
     for path, is_old, is_alive in _unfinished(home):
         if is_old and not is_alive:  # who is not alive here may be so in another container
             path.unlink(missing_ok=True)
@@ -130,8 +131,9 @@ def clear(home: Path, results: LocalResults, pool: Pool) -> None:
     """Remove all of it. Work trees in use stay, and files that somebody is just writing."""
     results.prune(float("inf"))
     results.compact()
-    for log in _files(home / "logs"):
+    for log in _logs(home):
         log.unlink(missing_ok=True)
+    _remove_empty(home / "logs")
     for note in [*_files(home / "greens"), *_files(home.parent / GREENS), home.parent / RULES, *home.glob(_DAMAGED)]:
         note.unlink(missing_ok=True)
     for path, is_old, is_alive in _unfinished(home):
@@ -209,6 +211,19 @@ def _files(folder: Path) -> list[Path]:
     with suppress(OSError), os.scandir(folder) as entries:
         return [Path(entry) for entry in entries if entry.is_file()]
     return []
+
+
+def _logs(home: Path) -> list[Path]:
+    """Also those in folders there, where earlier versions put the patches of checks of nested gate.toml files."""
+    return [Path(folder, name) for folder, _, names in os.walk(home / "logs") for name in names]
+
+
+def _remove_empty(top: Path) -> None:
+    """The folders below this one that hold nothing."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        if Path(folder) != top:
+            with suppress(OSError):
+                Path(folder).rmdir()
 
 
 def _size_of(path: Path) -> int:

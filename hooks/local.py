@@ -26,7 +26,7 @@ from hooks.known import TABLE, tree_of
 from hooks.markers import NOTES, forget_green, remember_green
 from hooks.report import Report
 from hooks.rules import CONFIG_NAME, Rules, kept_rules
-from hooks.session import Job, Session, tree_entries, tree_paths
+from hooks.session import Job, Session, as_file_name, tree_entries, tree_paths
 from hooks.staged import EMPTY_BLOBS, NO_FILES, Staged, look, restaged
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ class _Round:
         return report
 
     def _patched(self, report: Report) -> str:
-        patch = Path(self._staged.common_dir, "gate", "logs", f"{report.check}-{os.urandom(4).hex()}.patch")
+        patch = Path(self._staged.common_dir, "gate", "logs", f"{as_file_name(report.check)}-{os.urandom(4).hex()}.patch")
         patch.parent.mkdir(parents=True, exist_ok=True)
         patch.write_bytes(patch_of(self._staged, report.fixes))
         paths = [fix.path for fix in report.fixes]

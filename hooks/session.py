@@ -259,7 +259,7 @@ class Session:
     def _run(self, job: Job) -> None:
         """In a thread of its own: the run from its place to its end."""
         run = RunId(os.urandom(8).hex())
-        log = self.home / "logs" / f"{_as_file_name(job.check.name)}-{run}.log"
+        log = self.home / "logs" / f"{as_file_name(job.check.name)}-{run}.log"
         try:
             here = self._run_here(job, run, log)
             if here is not None:
@@ -475,5 +475,6 @@ def _quoted(path: str) -> bytes:
     return b'"%b"' % re.sub(rb"[^\w./-]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(path))
 
 
-def _as_file_name(name: str) -> str:
+def as_file_name(name: str) -> str:
+    """The name of a check as a part of one: a nested gate.toml gives its checks names with slashes."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:60]

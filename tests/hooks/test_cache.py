@@ -259,6 +259,17 @@ def test_what_is_older_goes(clone: Clone) -> None:
     assert [path.name for path in (clone.home / "logs").iterdir()] == ["new"]
 
 
+def test_what_an_earlier_version_left_in_folders_goes_as_well(clone: Clone) -> None:
+    now, day_s = time.time(), 86400
+    log(clone, "apps/a/fmt-1.patch", now - 3 * day_s, 10)
+    log(clone, "apps/b/fmt-2.patch", now, 10)
+    assert clone.counts("show")[1] == 2
+    assert clone.counts("prune", "--age", "2d")[1] == 1
+    assert [path.name for path in (clone.home / "logs/apps").iterdir()] == ["b"]
+    assert clone.counts("clear")[1] == 0
+    assert list((clone.home / "logs").iterdir()) == []
+
+
 def test_the_rule_of_the_repository_counts_when_no_other_is_given(clone: Clone) -> None:
     record(clone, time.time() - 60)
     clone.repository.commit("Rule", {"gate.toml": '[hooks]\ncache_age = "1s"\n'})

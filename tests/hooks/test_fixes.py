@@ -194,6 +194,19 @@ def test_a_fix_that_meets_lines_that_are_not_staged_is_left_as_a_patch(clone: Cl
     assert clone.committed("a.txt") == LINES.replace("line 1", "the 1")
 
 
+def test_a_patch_of_a_check_of_a_nested_gate_toml_lies_with_the_others(clone: Clone) -> None:
+    clone.repository.commit(
+        "Nested", {"gate.toml": '[nested]\nfolders = ["sub"]\n', "sub/gate.toml": textwrap.dedent(RULES)}
+    )
+    clone.write("sub/a.txt", "teh\n")
+    clone.git("add", "sub/a.txt")
+    patch = re.search(r"git apply --index (\S+)", clone.gate("check").stdout)
+    assert patch
+    assert (clone.path / patch[1]).parent == clone.path / ".git/gate/logs"
+    clone.git("apply", "--index", patch[1])
+    assert clone.read("sub/a.txt") == "the\n"
+
+
 def test_a_patch_fits_whatever_the_user_has_git_show_around_a_change(clone: Clone) -> None:
     clone.git("config", "diff.context", "0")
     clone.write("a.txt", LINES.replace("line 1", "teh 1"))
