@@ -329,8 +329,11 @@ def test_files_of_all_names_are_mended_together_and_each_as_its_attributes_want_
 
 
 def test_files_of_all_kinds_are_mended_together_and_what_must_be_left_alone_is_left(clone: Clone) -> None:
+    # No command is told of links. This one names it all the same, and puts a file in its place.
+    rules = textwrap.dedent(RULES).replace("{files}", "{files} `ls link.txt`")
+    clone.repository.commit("Links", {"gate.toml": rules})
     clone.write("run.txt", "teh\n", executable=True)
-    (clone.path / "link.txt").symlink_to("a.txt")  # the check puts a file in its place
+    (clone.path / "link.txt").symlink_to("a.txt")
     for name in ("clean.txt", "draft.txt", "met.txt", "gone.txt"):
         clone.write(name, LINES.replace("line 1", "teh 1"))
     clone.git("add", "-A")
