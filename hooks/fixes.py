@@ -8,6 +8,7 @@ an unstaged edit, and nothing gone.
 
 import errno
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -63,7 +64,12 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
         given = [*fixes]
         _check_out(staged, [fix for fix in given if _is_mendable(fix)], Path(folder))
         altered = {*restaged(staged)}  # a fix of what is not staged any more would stage it again
-        merged = [None if fix.path in altered else _merged(staged, fix, Path(folder)) for fix in given]
+        seen = [None if fix.path in altered else _looked_at(staged, fix) for fix in given]
+        same = _as_staged(staged, dict(zip(given, seen, strict=True)), Path(folder))
+        merged = [
+            found and _merged(fix, *found, Path(folder), is_staged=fix.path in same)
+            for fix, found in zip(given, seen, strict=True)
+        ]
     with _undisturbed():
         for fix, found in zip(given, merged, strict=True):
             try:
@@ -140,11 +146,8 @@ def _check_out(staged: Staged, fixes: Iterable[Mended], folder: Path) -> None:
         _git(staged, "checkout-index", "--all", f"--stage={stage}", f"--prefix={folder / name}/", env=index)
 
 
-def _merged(staged: Staged, fix: Mended, folder: Path) -> tuple[bytes, os.stat_result] | None:
-    """What the file of the work tree is to hold, and what it was when we looked. None: it is to be left alone.
-
-    folder: see ``_check_out``.
-    """
+def _looked_at(staged: Staged, fix: Mended) -> tuple[bytes, os.stat_result] | None:
+    """What the file of the work tree holds, and what it was when we looked. None: it is to be left alone."""
     file = Path(staged.top, fix.path)
     try:
         found = file.lstat()
@@ -152,15 +155,44 @@ def _merged(staged: Staged, fix: Mended, folder: Path) -> tuple[bytes, os.stat_r
             return None
         if file.parent.resolve() != Path(staged.top).resolve() / Path(fix.path).parent:
             return None  # beyond a link: to git this file is deleted, and the one that it leads to is nobody's to mend
-        present = file.read_bytes()
+        return file.read_bytes(), found
     except OSError:  # deleted, moved, or in the way of something else: its owner is at work there
         return None
-    base, wanted = folder / "staged" / fix.path, folder / "mended" / fix.path
-    mended = wanted.read_bytes()
-    if present in (base.read_bytes(), mended):
-        return mended, found
+
+
+def _as_staged(staged: Staged, seen: Mapping[Mended, tuple[bytes, os.stat_result] | None], folder: Path) -> set[str]:
+    """Paths of those files of which git add would make what is staged, though git would write them otherwise itself: with
+    other line ends, for one. Asked after they were looked at, so that an edit in between is noticed."""
+    paths = {
+        fix.path: fix.staged
+        for fix, found in seen.items()
+        if found is not None and found[0] != (folder / "staged" / fix.path).read_bytes()
+    }
+    if not paths:
+        return set()
+    asked = b"".join([quoted(path) + b"\n" for path in paths])
+    ids = _git(staged, "hash-object", "--stdin-paths", stdin=asked).decode().split()
+    return {path for (path, blob), found in zip(paths.items(), ids, strict=True) if found == blob}
+
+
+def quoted(path: str) -> bytes:
+    """A path as git takes one for a line, whatever is in it: quoted as in C."""
+    return b'"%b"' % re.sub(rb"[^\w./-]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(path))
+
+
+def _merged(
+    fix: Mended, present: bytes, found: os.stat_result, folder: Path, *, is_staged: bool
+) -> tuple[bytes, os.stat_result] | None:
+    """What the file of the work tree is to hold, and what it was when we looked. None: it is to be left alone.
+
+    folder: see ``_check_out``. is_staged: see ``_as_staged``.
+    """
     if fix.staged == fix.mended:  # its mode alone
         return present, found
+    base, wanted = folder / "staged" / fix.path, folder / "mended" / fix.path
+    mended = wanted.read_bytes()
+    if is_staged or present in (base.read_bytes(), mended):
+        return mended, found
     ours = folder / "work-tree"
     ours.write_bytes(present)
     # Exit code: 0 clean, else the number of places where both sides edited, or an error such as a binary file.

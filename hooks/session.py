@@ -8,7 +8,6 @@ believed, only while that holds exactly the tree.
 
 import os
 import queue
-import re
 import stat
 import threading
 import time
@@ -26,7 +25,7 @@ from ci.run import RunSettings, run_check
 from ci.sandbox import Isolation
 from ci.workspace import Place, Workspace, inputs_name
 from hooks import text
-from hooks.fixes import Mended
+from hooks.fixes import Mended, quoted
 from hooks.hygiene import parsed
 from hooks.in_process import found_and_mended
 from hooks.known import green_at, note_green
@@ -316,7 +315,7 @@ class Session:
             files = [Path(folder, str(number)) for number in range(len(contents))]
             for file, content in zip(files, contents, strict=True):
                 file.write_bytes(content)
-            asked = b"".join([_quoted(str(file)) + b"\n" for file in files])
+            asked = b"".join([quoted(str(file)) + b"\n" for file in files])
             return self._git.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=asked).text.split()
 
     def _made_commit(self) -> Sha:
@@ -355,7 +354,7 @@ class Session:
         git = PlainGit(self._git.git_dir, place.folder)  # the attributes there say how files become blobs
         modes = {path: _mode_of(place.folder / path) for path in altered}
         files = [path for path, mode in modes.items() if mode in _FILES]
-        asked = b"".join([_quoted(path) + b"\n" for path in files])
+        asked = b"".join([quoted(path) + b"\n" for path in files])
         made = git.run("hash-object", "-w", "--stdin-paths", stdin=asked).text.split() if files else []
         mended = dict(zip(files, made, strict=True))
         for path, mode in modes.items():
@@ -468,11 +467,6 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         return os.cpu_count() or 1
-
-
-def _quoted(path: str) -> bytes:
-    """A path as git takes one for a line, whatever is in it: quoted as in C."""
-    return b'"%b"' % re.sub(rb"[^\w./-]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(path))
 
 
 def as_file_name(name: str) -> str:

@@ -418,6 +418,36 @@ def test_a_file_is_as_its_attributes_want_it(clone: Clone, rule: str) -> None:
     assert clone.status() == " M c.txt\n"
 
 
+@pytest.mark.parametrize(
+    ("rule", "autocrlf", "end", "after"),
+    [
+        ("* text=auto", "false", "\r\n", "\n"),
+        ("", "input", "\r\n", "\n"),
+        ("", "true", "\n", "\r\n"),
+        ("*.txt text eol=crlf", "false", "\n", "\r\n"),
+    ],
+)
+def test_a_file_with_other_line_ends_than_git_writes_has_nothing_unstaged(
+    clone: Clone, rule: str, autocrlf: str, end: str, after: str
+) -> None:
+    clone.git("config", "core.autocrlf", autocrlf)
+    clone.repository.commit("Rule", {".gitattributes": rule + "\n"})
+    names = ["new.txt", '\n"ä.txt']
+    for name in names:
+        clone.write(name, f"one{end}teh{end}")
+    clone.write("draft.txt", f"one{end}teh{end}")
+    clone.git("add", "-A")
+    clone.write("draft.txt", f"one{end}teh draft{end}")
+    code, said = clone.commit()
+    assert code == 1
+    assert "it would mend draft.txt, where it meets lines that are not staged" in said
+    clone.git("rm", "-q", "-f", "draft.txt")
+    assert clone.commit()[0] == 0
+    for name in names:
+        assert (clone.committed(name), clone.read(name)) == ("one\nthe\n", f"one{after}the{after}")
+    assert clone.status() == ""
+
+
 def test_a_link_in_place_of_a_file_is_left_alone(clone: Clone, tmp_path: Path) -> None:
     clone.write("a.txt", "teh\n")
     clone.git("add", "a.txt")
