@@ -127,7 +127,8 @@ class Session:
         which are measured once a day, because it takes long."""
         from hooks.cache import tidy  # it knows gate.toml, which is long to load
 
-        tidy(self.home, self.results, time.time() - max_age_s, max_bytes)
+        with suppress(OSError):  # the answers of the checks stand
+            tidy(self.home, self.results, time.time() - max_age_s, max_bytes)
         with suppress(OSError, Unavailable):  # files of another account, or no place for any: gate cache prune tells
             sweep(time.time() - max_age_s)
             Pool(self.home.parent).prune(time.time() - max_age_s)
@@ -263,20 +264,23 @@ class Session:
             here = self._run_here(job, run, log)
             if here is not None:
                 self._ran_here.add(job.check.name)
-                end, fixes = here
-                self._ends.put((job, end._replace(log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
-                return
-            needs_commit = (job.check.is_whole_tree or job.check.git) and self._work_tree is None
-            commit = self._made_commit() if needs_commit else self._tree
-            listing = job.listing()
-            request = RunRequest(run, job.check, job.key or InputKey(""), commit, listing=listing, files=job.files)
-            with self._place(request) as place:
-                end = run_check(request, place, self._settings, log, self._cancelled)
-                fixes = self._fixes(place, end.altered)
+            end, fixes = here or self._run_there(job, run, log)
+            if os.path.exists(log):  # noqa: PTH110 - Path.exists raises where the folder is another account's
+                end = end._replace(log=str(log.relative_to(self.home)))
         except BaseException as failure:  # raised again by the thread that waits for this one
             self._ends.put((job, failure, ()))
         else:
-            self._ends.put((job, end._replace(log=str(log.relative_to(self.home)) if log.exists() else ""), fixes))
+            self._ends.put((job, end, fixes))
+
+    def _run_there(self, job: Job, run: RunId, log: Path) -> tuple[RunEnd, tuple[Mended, ...]]:
+        """The run in a place of its own, or in the work tree."""
+        needs_commit = (job.check.is_whole_tree or job.check.git) and self._work_tree is None
+        commit = self._made_commit() if needs_commit else self._tree
+        listing = job.listing()
+        request = RunRequest(run, job.check, job.key or InputKey(""), commit, listing=listing, files=job.files)
+        with self._place(request) as place:
+            end = run_check(request, place, self._settings, log, self._cancelled)
+            return end, self._fixes(place, end.altered)
 
     def _run_here(self, job: Job, run: RunId, log: Path) -> tuple[RunEnd, tuple[Mended, ...]] | None:
         """The run of a check that needs no process; None: it needs one."""

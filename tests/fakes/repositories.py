@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Ann Author",
     "GIT_AUTHOR_EMAIL": "ann@example.org",
@@ -101,3 +103,12 @@ class Repository:
     def copy(self, path: Path) -> "Repository":
         shutil.copytree(self.path, path, symlinks=True)
         return Repository(path, bare=self.bare)
+
+
+def bound_by_modes() -> list[str]:
+    """The front of a command that modes of files bind, as they do not bind root."""
+    if os.geteuid():
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root may write everywhere, and there is no setpriv")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ci.model import Check, CheckName, Outcome, Stage
-from fakes.repositories import Repository, git_env
+from fakes.repositories import Repository, bound_by_modes, git_env
 from gate.config import Config
 from hooks.local import Wish, exit_code, select_checks
 from hooks.report import Report
@@ -905,6 +905,29 @@ def test_an_unusable_store_does_not_stop_a_check(clone: Clone) -> None:
     done = clone.check()
     assert done.returncode == 0
     assert "results.sqlite was corrupt" in done.stderr
+
+
+@pytest.fixture
+def closed(clone: Clone) -> Iterator[Clone]:
+    """What we keep cannot be read, as after a commit by another account."""
+    clone.rule(NO_TODO)
+    folder = clone.path / ".git/gate"
+    folder.mkdir(mode=0)
+    yield clone
+    folder.chmod(0o700)
+
+
+def bound(clone: Clone, *words: str) -> subprocess.CompletedProcess[str]:
+    """gate, bound by the modes of files. The time is for a run that does not come to an end."""
+    run = [*bound_by_modes(), str(GATE), *words]
+    return subprocess.run(run, cwd=clone.path, env=git_env(), capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_check_ends_where_nobody_can_see_whether_it_has_a_log(closed: Clone) -> None:
+    closed.stage({"src/a.py": "A\n"})
+    done = bound(closed, "check")
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"todo +green ", done.stdout)
 
 
 def test_asking_for_a_check_that_is_not_there(clone: Clone) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fakes.repositories import IDENTITY, Repository, git_env
+from fakes.repositories import IDENTITY, Repository, bound_by_modes, git_env
 from hooks.install import COMMANDS, MARKER, Did, Refusal, Seen, Step, decide, is_ours, script, served
 from hooks.main import LOCAL_COMMANDS
 
@@ -709,15 +709,6 @@ def test_nobody_commits_in_a_bare_repository_or_in_none(clone: Clone, tmp_path: 
     assert done.returncode == 2
     assert "not in the work tree of a git repository" in done.stderr
     assert clone.gate("install", PATH="/nowhere").returncode == 4
-
-
-def bound_by_modes() -> list[str]:
-    """The front of a command that modes of files bind, as they do not bind root."""
-    if os.geteuid():
-        return []
-    if not shutil.which("setpriv"):
-        pytest.skip("root may write everywhere, and there is no setpriv")
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"]
 
 
 @pytest.mark.parametrize("command", ["install", "uninstall"])
