@@ -26,7 +26,7 @@ from hooks.known import TABLE, tree_of
 from hooks.markers import NOTES, forget_green, remember_green
 from hooks.report import Report
 from hooks.rules import CONFIG_NAME, Rules, kept_rules
-from hooks.session import Job, Session, as_file_name, tree_entries, tree_paths
+from hooks.session import Job, Session, as_file_name, log_file, tree_entries, tree_paths
 from hooks.staged import EMPTY_BLOBS, NO_FILES, Staged, look, restaged
 
 if TYPE_CHECKING:
@@ -307,8 +307,9 @@ class _Round:
         return report
 
     def _patched(self, report: Report) -> str:
-        patch = Path(self._staged.common_dir, "gate", "logs", f"{as_file_name(report.check)}-{os.urandom(4).hex()}.patch")
-        patch.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{as_file_name(report.check)}-{os.urandom(4).hex()}.patch"
+        patch, warning = log_file(Path(self._staged.common_dir, "gate"), name)
+        self.warnings += [warning] if warning and warning not in self.warnings else []
         patch.write_bytes(patch_of(self._staged, report.fixes))
         paths = [fix.path for fix in report.fixes]
         is_stuck = not self._wish.fix and bool({*paths} & {*self._mended})

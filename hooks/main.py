@@ -166,7 +166,7 @@ def _explain(failure: Exception) -> int:
         sys.stderr.write(f"gate: {failure}\n")
         return 2
     if isinstance(failure, Unavailable) or _comes_from_outside(failure):
-        sys.stderr.write(f"gate: {failure}\n")
+        sys.stderr.write(f"gate: {failure}\n{_whose_fault(failure)}")
         return 4
     where = _write_report(failure)
     sys.stderr.write(f"gate: a bug in gate itself, not in your change: {type(failure).__name__}: {failure}\n")
@@ -178,6 +178,17 @@ def _comes_from_outside(failure: Exception) -> bool:
     import errno
 
     return isinstance(failure, OSError) and errno.errorcode.get(failure.errno or 0) in _FAILURES_OUTSIDE
+
+
+def _whose_fault(failure: Exception) -> str:
+    """A line that says more than "Permission denied" of a file or folder; or nothing."""
+    cause = failure if isinstance(failure, OSError) else failure.__cause__
+    if not isinstance(cause, PermissionError) or not isinstance(cause.filename, str):
+        return ""
+    from hooks import text
+
+    why = text.whose_fault(cause.filename)
+    return f"  {why}\n" if why else ""
 
 
 def _write_report(failure: Exception) -> str:

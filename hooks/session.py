@@ -6,6 +6,7 @@ hide unstaged edits themselves, a check over the whole tree runs in the work tre
 believed, only while that holds exactly the tree.
 """
 
+import errno
 import os
 import queue
 import stat
@@ -259,14 +260,14 @@ class Session:
     def _run(self, job: Job) -> None:
         """In a thread of its own: the run from its place to its end."""
         run = RunId(os.urandom(8).hex())
-        log = self.home / "logs" / f"{as_file_name(job.check.name)}-{run}.log"
         try:
+            log = self._log_file(f"{as_file_name(job.check.name)}-{run}.log")
             here = self._run_here(job, run, log)
             if here is not None:
                 self._ran_here.add(job.check.name)
             end, fixes = here or self._run_there(job, run, log)
-            if os.path.exists(log):  # noqa: PTH110 - Path.exists raises where the folder is another account's
-                end = end._replace(log=str(log.relative_to(self.home)))
+            if log.exists():
+                end = end._replace(log=os.path.relpath(log, self.home) if log.is_relative_to(self.home) else str(log))
         except BaseException as failure:  # raised again by the thread that waits for this one
             self._ends.put((job, failure, ()))
         else:
@@ -296,7 +297,6 @@ class Session:
         except ValueError:
             return None  # more content than is good to hold
         if said:
-            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             log.write_text("\n".join(said) + "\n", encoding="utf-8", errors="backslashreplace")
         wanted = mended if job.check.fix else {}
         fixes = []
@@ -321,6 +321,13 @@ class Session:
                 file.write_bytes(content)
             asked = b"".join([quoted(str(file)) + b"\n" for file in files])
             return self._git.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=asked).text.split()
+
+    def _log_file(self, name: str) -> Path:
+        file, warning = log_file(self.home, name)
+        with self._lock:
+            if warning and warning not in self._warnings:
+                self._warnings.append(warning)
+        return file
 
     def _made_commit(self) -> Sha:
         with self._lock:
@@ -421,6 +428,26 @@ class Session:
         if not agrees and text.WORK_TREE_CHANGED not in self._warnings:
             self._warnings.append(text.WORK_TREE_CHANGED)
         return agrees
+
+
+def log_file(home: Path, name: str) -> tuple[Path, str]:
+    """Where to write a log or a patch with this name: in a folder of ``home``, which is gate in the git folder, or where
+    that cannot be written, among temporary files, and then the warning that says so, else "". Raises OSError where the git
+    folder is gone."""
+    logs = home / "logs"
+    try:
+        for folder in (home, logs):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if os.access(logs, os.W_OK | os.X_OK):
+            return logs / name, ""
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as cause:
+        if not home.parent.is_dir():
+            raise
+        from tempfile import gettempdir  # long to load, and seldom needed
+
+        elsewhere = Path(gettempdir(), f"gate-{name}")
+        return elsewhere, text.logs_elsewhere(str(logs), cause.strerror or str(cause), str(elsewhere.parent))
 
 
 def _mode_of(file: Path) -> str:

@@ -352,6 +352,42 @@ def nothing_left(mended: Sequence[str]) -> str:
     return f"{told} (with --amend or --allow-empty: once more)"
 
 
+def logs_elsewhere(folder: str, cause: str, elsewhere: str) -> str:
+    """cause: as the system says it."""
+    return (
+        f"{shown(folder)} cannot be written: {whose_fault(folder) or cause.lower()}; until then, what red checks said is in "
+        f"{shown(elsewhere)}"
+    )
+
+
+def whose_fault(path: str) -> str:
+    """Whose a file or folder is that keeps us from this path, and the cure; "" where it is neither owner nor mode."""
+    where = Path(path)
+    while True:
+        try:
+            facts = where.stat()
+            break
+        except OSError:  # not there, or behind a folder that is closed
+            where = where.parent
+    if os.access(where, os.W_OK | (os.X_OK if where.is_dir() else 0)):
+        return ""
+    # What we keep may go at any time, and nothing else may.
+    is_kept = any(folder.name == "gate" and (folder.parent / "HEAD").exists() for folder in (where, *where.parents))
+    way = "chown or remove it" if is_kept else "chown it"
+    if facts.st_uid == os.getuid():
+        return f"{shown(str(where))} has mode {facts.st_mode & 0o777:03o}; chmod u+rwX it"
+    return f"{shown(str(where))} belongs to {_account(facts.st_uid)}; {way}"
+
+
+def _account(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # of a container, say
+        return f"account {number}"
+
+
 def patch_left(paths: Sequence[str], patch: str, options: str, *, was_tried: bool) -> str:
     """options: of the gate check that applies it, beside --fix."""
     if was_tried:

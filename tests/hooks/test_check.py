@@ -930,6 +930,52 @@ def test_a_check_ends_where_nobody_can_see_whether_it_has_a_log(closed: Clone) -
     assert re.match(r"todo +green ", done.stdout)
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_red_check_is_told_where_no_log_can_be_kept(closed: Clone, options: tuple[str, ...]) -> None:
+    closed.stage({"src/a.py": "TODO\n"})
+    done = bound(closed, "check", *options)
+    assert done.returncode == 1
+    assert done.stderr.count("gate/logs cannot be written: ") == 1
+    assert f"{closed.path}/.git/gate has mode 000; chmod u+rwX it" in done.stderr
+    if options:
+        (told,) = json.loads(done.stdout)["checks"]
+        assert (told["outcome"], Path(told["log"]).read_text()) == ("red", "1:TODO\n")
+        Path(told["log"]).unlink()
+    else:
+        assert output(done)[0] == "1:TODO"
+
+
+def test_a_file_in_the_way_of_logs_is_named(clone: Clone) -> None:
+    clone.rule(NO_TODO)
+    clone.stage({"src/a.py": "TODO\n"})
+    clone.repository.write(".git/gate/logs", "in the way")
+    done = clone.check()
+    assert output(done)[0] == "1:TODO"
+    assert f"{clone.path}/.git/gate/logs cannot be written: file exists; " in done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o755])
+def test_a_fix_is_told_where_no_patch_can_be_kept(clone: Clone, mode: int) -> None:
+    clone.rule(NO_TODO.replace("! grep -n TODO", "sed -i s/TODO/DONE/") + "    fix = true\n")
+    clone.stage({"src/a.py": "TODO\n"})
+    folder = clone.path / ".git/gate"
+    folder.mkdir(mode=mode)
+    (folder / "logs").write_text("in the way") if mode else None
+    try:
+        done = bound(clone, "check")
+    finally:
+        folder.chmod(0o700)
+    assert "gate check --fix does that" in done.stdout
+    assert done.stderr.count("gate/logs cannot be written: ") == 1
+
+
+@pytest.mark.parametrize("words", [("cache",), ("background", "--foreground")])
+def test_whose_a_folder_is_that_we_may_not_use_is_told(closed: Clone, words: tuple[str, ...]) -> None:
+    done = bound(closed, *words)
+    assert done.returncode == 4
+    assert f"\n  {closed.path}/.git/gate has mode 000; chmod u+rwX it\n" in done.stderr
+
+
 def test_asking_for_a_check_that_is_not_there(clone: Clone) -> None:
     clone.rule(NO_TODO)
     done = clone.check("--only", "no such")
