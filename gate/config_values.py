@@ -375,6 +375,8 @@ def _file_name(value: Any, complain: Complain) -> str:
         return ""
     if value.startswith("/") or ".." in value.split("/"):
         complain(f"{quoted(value)} leaves the repository: write a path from its top, without '..'")
+    elif all(step in ("", ".") for step in value.split("/")):
+        complain(f"{quoted(value)} is the whole repository: name what lies in it")
     return str(value)
 
 

@@ -282,6 +282,8 @@ REFUSED = {
         "is not a wave",
     ),
     "a wave as a number": (ENVIRONMENT + 'targets = ["a"]\nwaves = [1, "100%"]', "environment[0].waves[0]", 5, 'as in "1"'),
+    "a link to everything": ('[hooks]\nlink = [\n"."]', "hooks.link[0]", 3, "is the whole repository"),
+    "a link to everything, as a folder": ('[hooks]\nlink = ["./"]', "hooks.link[0]", 2, "is the whole repository"),
     # TOML itself
     "a value that is missing": ("[run]\nworkers =\n", "", 2, "the value is missing"),
     "text without quotes": ("[merge]\nmethod = squash\n", "", 2, "text needs quotes"),
