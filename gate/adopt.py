@@ -27,7 +27,7 @@ _RUNS_HOOKS = re.compile(r"\b(?:pre-commit|prek)\b[^\n;|&]*\brun\b")
 
 # pre-commit asks git for the tree of the index, which takes its lock; a sandbox shows .git read-only.
 _OWN_INDEX = (
-    'cp "$(git rev-parse --git-path index)" "$TMPDIR/index"',
+    'cp "$(git rev-parse --git-path index)" "$TMPDIR/index" || exit',
     'export GIT_INDEX_FILE="$TMPDIR/index"',
 )
 _CACHE = (

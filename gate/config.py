@@ -859,6 +859,11 @@ def warnings(config: Config) -> tuple[str, ...]:
     return (
         *_warn_of_checks(config),
         *_warn_of_trust(config),
+        *(
+            f"[hooks] link: {quoted(name)} is no pattern but a name, so that nothing is linked: name each folder"
+            for name in config.hooks.link
+            if re.search(r"[*?]", name)
+        ),
         *(warning for check in config.checks for warning in _warn_of_check(check)),
         *(warning for environment in config.environments for warning in _warn_of_environment(environment)),
     )
@@ -917,8 +922,20 @@ def _warn_of_check(check: Check) -> Iterator[str]:
         )
     if check.junit is not None and "{junit}" in check.words:
         yield f"{name} has both junit and {{junit}} in its command: keep the one that its tool writes to"
+    yield from _warn_of_command(name, check)
+    for variable, value in check.env:
+        if re.search(r"\$\{?[A-Za-z_]", value):
+            yield f"{name} is given {variable} as it stands, for no shell expands the $ in it: set it in the command instead"
     if check.retest is not None:
         yield from _warn_of_retest(name, check, words_of(check.retest))
+
+
+def _warn_of_command(name: str, check: Check) -> Iterator[str]:
+    from gate.shell import odd  # nobody who only runs checks needs it
+
+    has_others = check.retest is not None and isinstance(check.command, str) and bool(_GOES_ON.search(check.command))
+    found = [*odd(check.command, is_told=has_others), *(odd(check.retest, is_told=True) if check.retest else ())]
+    yield from (f"{name} {sentence}" for sentence in dict.fromkeys(found))
 
 
 # What a report does not tell: that the command would have gone on to something else, or to more tests.

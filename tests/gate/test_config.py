@@ -404,6 +404,13 @@ ODD = {
         '[[check]]\nname = "a"\ncommand = ["t", "-x", "{junit}"]\nretest = "t {junit} {tests}"',
         "let it run them all",
     ),
+    "quotes around a placeholder": (CHECK.replace("true", "t '{files}'"), "check 'unit' has {files} between single"),
+    "quotes in a retest": (
+        CHECK.replace("true", "t {junit}") + "retest = 't {junit} \"{tests}\"'",
+        "has {tests} between double quotes",
+    ),
+    "an environment that nobody expands": (CHECK + 'env = { PATH = "./bin:$PATH" }', "is given PATH as it stands"),
+    "a pattern of links": ('[hooks]\nlink = ["*/node_modules"]\n' + CHECK, "'*/node_modules' is no pattern but a name"),
     "reports twice": ('[[check]]\nname = "a"\ncommand = "t {junit}"\njunit = "x.xml"', "keep the one"),
     "a command that forgets its target": (
         CHECK + '[[environment]]\nname = "e"\ncommand = "x"\ntargets = ["a", "b"]',
@@ -431,6 +438,7 @@ def test_odd_values_are_read_and_warned_of(text: str, words: str) -> None:
         CHECK + "git = true",
         '[[check]]\nname = "a"\ncommand = "t --fast-exit {junit}"\nretest = "t {junit} {tests}"',
         CHECK + 'junit = "r.xml"\nretest = ["t", "{tests}"]',
+        CHECK + 'env = { PRICE = "5$", RULE = "$(x)" }\n[hooks]\nlink = ["app/[id]"]',
         CHECK + '[trust]\nmaintainers = ["a"]\ntrusted = ["b"]',
         CHECK + '[[trust.path]]\npaths = ["a"]\napprovers = ["*"]\napprovals = 2',
         CHECK + ENVIRONMENT + 'targets = ["a"]',
