@@ -30,6 +30,12 @@ _OWN_INDEX = (
     'cp "$(git rev-parse --git-path index)" "$TMPDIR/index" || exit',
     'export GIT_INDEX_FILE="$TMPDIR/index"',
 )
+# The last line is the reason that people are given, and of a runner it is of the last hook, which may have passed.
+_NAME_FAILED = (
+    r"""failed=$(sed -n 's/\.\.*Failed$/,/p' "$TMPDIR/said" | tr '\n' ' ')""",
+    '[ -z "$failed" ] || echo "failed hooks: ${failed%, }"',
+    'exit "$(cat "$TMPDIR/code")"',
+)
 _CACHE = (
     "# anew in each run. To keep them, fill a folder (PRE_COMMIT_HOME=/srv/hooks pre-commit install-hooks), start the gate",
     '# with that PRE_COMMIT_HOME, and in [run] write pass_env = ["PRE_COMMIT_HOME"] and read = ["/srv/hooks"].',
@@ -163,7 +169,9 @@ def hooks_check(config: str, hooks: Sequence[Hook], program: str, called: str) -
         "set -- --all-files",
         *(_OWN_INDEX if program == "pre-commit" else ()),
         'if [ -n "${GATE_BASE:-}" ]; then set -- --from-ref "$GATE_BASE" --to-ref "$GATE_COMMIT"; fi',
-        f'{skip}{program} run --show-diff-on-failure --color never "$@"',
+        f'{{ {skip}{program} run --show-diff-on-failure --color never "$@" 2>&1',
+        'echo $? >"$TMPDIR/code"; } | tee "$TMPDIR/said"',
+        *_NAME_FAILED,
         "'''",
         "git = true",
         "# To fetch the hooks. What is fetched may differ tomorrow, so a green result does not hold for ever:",

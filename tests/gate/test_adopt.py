@@ -36,6 +36,11 @@ repos:
         language: system
         stages: [commit-msg]
         always_run: true
+      - id: last
+        name: last of all
+        entry: 'true'
+        language: system
+        files: nothing
 """
 
 
@@ -161,6 +166,20 @@ def test_a_gate_refuses_what_a_hook_refuses(
     words = [str(PROGRAMS / "gate"), "check", "--stage", "merge"]
     done = subprocess.run(words, cwd=stand.dev.path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1, done.stderr
+    assert "  exit code 1: failed hooks: no bad word\n" in done.stdout
     logs = [log.read_text() for log in (stand.dev.path / ".git/gate/logs").iterdir()]
     assert any("old.txt" in log for log in logs)
     assert len(logs) == 1
+
+
+@pytest.mark.parametrize("program", ["pre-commit", "prek"])
+def test_a_program_that_is_not_installed_is_no_hook_that_failed(work: Path, program: str) -> None:
+    if program == "prek":
+        (work / ".pre-commit-config.yaml").write_text("minimum_prek_version: '0.2.0'\n" + LOCAL)
+    assert init(work).returncode == 0
+    subprocess.run(["git", "add", "-A"], cwd=work, check=True)
+    words = [str(PROGRAMS / "gate"), "check", "--stage", "merge", "--only", program]
+    env = {**os.environ, "PATH": os.defpath}
+    done = subprocess.run(words, cwd=work, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stdout
+    assert f"the program '{program}' cannot be started on this machine" in done.stdout
