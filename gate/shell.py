@@ -22,10 +22,7 @@ _HARMLESS = {".", ":", "cd", "echo", "export", "local", "mkdir", "printf", "read
 _HARMLESS |= {"unset", "wait"}
 _FILTERS = {"cat", "column", "cut", "fold", "head", "less", "more", "nl", "sed", "sort", "tail", "tee", "tr", "uniq"}
 _SOURCES = {"cat", "echo", "printf"}
-_OPEN = {"case", "for", "if", "until", "while"}
-_CLOSE = {"done", "esac", "fi", "}"}
-_LEADS = {"do", "else", "then", "&&", "||", "|", "!", "{"}  # a command follows
-_ASKS = {"!", "elif", "if", "until", "while"}  # the exit code of what follows is looked at
+_COMPOUND = re.compile(r"\b(?:case|for|if|until|while)\b|(?:^|\s)\{\s")
 _MINDS_COMMANDS = re.compile(r"\bset(?:\s+-[a-z]+)*\s+-[a-z]*e|\berrexit\b|\$\?|\bexit\b|\breturn\b|\btrap\b")
 _MINDS_PIPES = re.compile(r"\bpipefail\b|\bPIPESTATUS\b|\$\?")
 
@@ -120,54 +117,37 @@ def _read(text: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _lost_codes(text: str) -> Iterator[str]:
-    """text: without quotes and comments."""
-    commands = [each for each in re.split(r"[;\n]+", re.sub(r"(&&|\|)\s*\n\s*", r"\1 ", text)) if each.strip()]
-    if not _MINDS_COMMANDS.search(text) and (lost := _unseen(commands)):
+    """text: without quotes and comments. What loops and conditions do with exit codes is passed over."""
+    if _COMPOUND.search(text):
+        return
+    commands = [each.split() for each in re.split(r"[;\n]+", re.sub(r"(&&|\|)\s*\n\s*", r"\1 ", text)) if each.strip()]
+    lost = "" if _MINDS_COMMANDS.search(text) else next(filter(None, map(_may_fail, commands[:-1])), "")
+    pipe = [] if _MINDS_PIPES.search(text) or not commands else _hiding_pipe(commands[-1])
+    if lost:
         yield (
             f"ends as the last of its commands does, so that nobody sees when {quoted(lost)} fails before: begin it with "
             "set -e, or join the commands with &&"
         )
-    elif not _MINDS_PIPES.search(text) and (pipe := next(filter(None, map(_hiding_pipe, commands)), None)):
+    elif pipe:
         yield (
-            f"ends as {quoted(pipe[1])} does, so that nobody sees when {quoted(pipe[0])} fails before the pipe: leave "
+            f"ends as {quoted(pipe[-1])} does, so that nobody sees when {quoted(pipe[0])} fails before the pipe: leave "
             "that out, or write into a file and show it afterwards"
         )
 
 
-def _unseen(commands: Sequence[str]) -> str:
-    """The program of the first command that may fail and is not the last; "" when there is none.
-
-    What is inside of if, for and the like is passed over.
-    """
-    may_fail: list[str] = []  # of those that are in nothing else
-    depth = 0
-    for command in commands:
-        words = command.split()
-        before = depth
-        for previous, word in zip(("&&", *words), words, strict=False):
-            depth += word == "{" or (word in _OPEN and previous in _LEADS)
-        depth -= words[0] in _CLOSE
-        if before == 0:
-            may_fail.append(_program(words) if depth == 0 and "||" not in command and words[-1] != "&" else "")
-    return next(filter(None, may_fail[:-1]), "") if depth == 0 else ""
+def _may_fail(words: Sequence[str]) -> str:
+    """The program of a command, where it matters that it fails and nobody looks."""
+    program = _program(words)
+    return "" if "||" in words or words[-1] == "&" or program in _HARMLESS else program
 
 
 def _program(words: Sequence[str]) -> str:
-    """What a command runs; "" for what nobody waits to fail."""
-    program = next((word for word in words if not re.match(r"[A-Za-z_]\w*=", word) and word != "!"), "")
-    return "" if program in _HARMLESS else program
+    return next((word for word in words if not re.match(r"[A-Za-z_]\w*=", word) and word != "!"), "")
 
 
-def _hiding_pipe(command: str) -> tuple[str, str] | None:
-    """(a program before a pipe, one behind it that ends well whatever it is given)."""
-    for pipeline in re.split(r"&&|\|\|", command):
-        parts = [part.split() for part in pipeline.split("|")]
-        while parts[0][:1] and parts[0][0] in ("do", "else", "then"):
-            del parts[0][0]
-        if len(parts) < 2 or not all(parts) or parts[0][0] in _ASKS:
-            continue
-        first, last = _program(parts[0]), parts[-1][0]
-        is_prepared = last != "tee" and any(word.startswith(">") for word in parts[-1])  # for a command that reads it
-        if first and first not in _SOURCES and last in _FILTERS and not is_prepared:
-            return first, last
-    return None
+def _hiding_pipe(words: Sequence[str]) -> list[str]:
+    """The programs of a pipe whose last one ends well whatever it is given; none for what is no pipe, or fills a file."""
+    programs = [_program(part.split()) for part in " ".join(words).split(" | ")]
+    is_filling = ">" in "".join(words[-2:]) and programs[-1] != "tee"
+    hides = len(programs) > 1 and programs[-1] in _FILTERS and programs[0] not in _SOURCES and not is_filling
+    return programs if hides and not {"&&", "||", "!"} & {*words} else []
