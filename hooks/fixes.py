@@ -13,7 +13,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -81,7 +81,7 @@ def apply_fixes(staged: Staged, fixes: Iterable[Mended]) -> Applied:
                 raise Unavailable(text.fix_unwritable(fix.path, wrong.strerror or str(wrong), done)) from wrong
             (applied if is_mended else refused).append(fix)
         if applied:
-            _stage(staged, b"".join([fix.entry for fix in applied]))
+            _stage(staged, applied)
     return Applied(tuple(fix.path for fix in applied), patch_of(staged, refused))
 
 
@@ -236,19 +236,19 @@ def _replace(staged: Staged, file: Path, content: bytes, found: os.stat_result, 
     return True
 
 
-def _stage(staged: Staged, lines: bytes) -> None:
-    """Put these entries into what is to be committed. Raises Unavailable."""
+def _stage(staged: Staged, fixes: Sequence[Mended]) -> None:
+    """Put these into what is to be committed. Raises Unavailable."""
     index = Path(staged.index)
     if index.suffix != ".lock":
-        _update_index(staged, lines, index)
+        _update_index(staged, fixes, index)
         return
     # With ``commit PATH`` there is also the one that will be the repository's own afterwards, under its lock's name.
     locks = {index, *([Path(staged.git_dir, "index.lock")] if index.name.startswith("next-index-") else [])}
     for lock in locks:
-        _update_lock(staged, lines, lock)
+        _update_lock(staged, fixes, lock)
 
 
-def _update_lock(staged: Staged, lines: bytes, lock: Path) -> None:
+def _update_lock(staged: Staged, fixes: Sequence[Mended], lock: Path) -> None:
     """As ``commit -a`` and ``commit PATH`` want it: an index that git holds as its lock while it waits for us.
 
     A git that is interrupted removes it. Written in place, nothing is left then; a new file would lock everybody out.
@@ -262,23 +262,49 @@ def _update_lock(staged: Staged, lines: bytes, lock: Path) -> None:
     with held, TemporaryDirectory(prefix="gate-") as folder:
         copy = Path(folder, "index")
         copy.write_bytes(held.read())
-        _update_index(staged, lines, copy)
+        _update_index(staged, fixes, copy)
         held.seek(0)
         held.write(copy.read_bytes())
         held.truncate()
 
 
-def _update_index(staged: Staged, lines: bytes, index: Path) -> None:
-    """Waits for whoever else holds its lock, as an editor does for a moment that looks at the repository."""
+def _update_index(staged: Staged, fixes: Sequence[Mended], index: Path) -> None:
+    hidden = _hidden(staged, fixes, index)
+    lines = b"".join([fix.entry for fix in fixes])
+    _write_index(
+        staged, index, "--index-info", stdin=lines, then="the files are mended, and not staged: git add, and commit again"
+    )
+    for option, paths in hidden.items():
+        then = f"what is mended is staged, and git looks at it again: git update-index {option}"
+        _write_index(staged, index, option, "--stdin", stdin=b"\0".join(paths) + b"\0", then=then)
+
+
+def _hidden(staged: Staged, fixes: Sequence[Mended], index: Path) -> Mapping[str, list[bytes]]:
+    """Which of these files git is told to look away from, by the option that does so: an entry made anew forgets it, and the
+    next ``commit -a`` would take in what its owner keeps out of commits that way."""
+    mended = {os.fsencode(fix.path) for fix in fixes}
+    hidden: dict[str, list[bytes]] = {}
+    for entry in _git(staged, "ls-files", "-v", "-z", env={"GIT_INDEX_FILE": str(index)}).split(b"\0")[:-1]:
+        if entry[2:] in mended:
+            if entry[:1].upper() == b"S":
+                hidden.setdefault("--skip-worktree", []).append(entry[2:])
+            if entry[:1].islower():
+                hidden.setdefault("--assume-unchanged", []).append(entry[2:])
+    return hidden
+
+
+def _write_index(staged: Staged, index: Path, *words: str, stdin: bytes, then: str) -> None:
+    """Waits for whoever else holds its lock, as an editor does for a moment that looks at the repository. then: said where
+    that is in vain."""
     give_up_at = time.monotonic() + _LOCK_HELD_S
     while True:
         try:
-            _git(staged, "update-index", "-z", "--index-info", stdin=lines, env={"GIT_INDEX_FILE": str(index)})
+            _git(staged, "update-index", "-z", *words, stdin=stdin, env={"GIT_INDEX_FILE": str(index)})
         except Unavailable as failed:
             if f"{index.name}.lock" in str(failed) and time.monotonic() < give_up_at:
                 time.sleep(_LOOK_AGAIN_S)
                 continue
-            raise Unavailable(f"{failed}; the files are mended, and not staged: git add, and commit again") from failed
+            raise Unavailable(f"{failed}; {then}") from failed
         return
 
 

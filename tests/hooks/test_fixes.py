@@ -232,6 +232,28 @@ def test_commit_a_and_commit_of_a_path_commit_what_was_mended(clone: Clone) -> N
     assert clone.status() == "M  b.txt\n"
 
 
+@pytest.mark.parametrize(
+    "options", [("--skip-worktree",), ("--assume-unchanged",), ("--skip-worktree", "--assume-unchanged")]
+)
+@pytest.mark.parametrize("words", [(), ("-a",)])
+def test_what_git_is_told_to_look_away_from_stays_out_of_commits(
+    clone: Clone, options: Sequence[str], words: Sequence[str]
+) -> None:
+    clone.write("a.txt", LINES.replace("line 1", "teh 1"))
+    clone.git("add", "a.txt")
+    for option in options:
+        clone.git("update-index", option, "a.txt")
+    tag = clone.git("ls-files", "-v", "a.txt")
+    clone.write("a.txt", LINES.replace("line 1", "teh 1").replace("line 7", "mine"))
+    code, said = clone.commit(*words)
+    assert code == 0, said
+    assert clone.git("ls-files", "-v", "a.txt") == tag
+    assert clone.read("a.txt") == LINES.replace("line 1", "the 1").replace("line 7", "mine")
+    clone.write("b.txt", "the end\n")
+    assert clone.commit("-a")[0] == 0
+    assert clone.committed("a.txt") == LINES.replace("line 1", "the 1")
+
+
 def test_without_a_hook_files_are_mended_when_it_is_asked_for(clone: Clone) -> None:
     clone.write("a.txt", "teh\n")
     clone.git("add", "a.txt")
