@@ -277,6 +277,7 @@ def _update_index(staged: Staged, fixes: Sequence[Mended], index: Path) -> None:
     for option, paths in hidden.items():
         then = f"what is mended is staged, and git looks at it again: git update-index {option}"
         _write_index(staged, index, option, "--stdin", stdin=b"\0".join(paths) + b"\0", then=then)
+    _refresh(staged, fixes, index)
 
 
 def _hidden(staged: Staged, fixes: Sequence[Mended], index: Path) -> Mapping[str, list[bytes]]:
@@ -291,6 +292,15 @@ def _hidden(staged: Staged, fixes: Sequence[Mended], index: Path) -> Mapping[str
             if entry[:1].islower():
                 hidden.setdefault("--assume-unchanged", []).append(entry[2:])
     return hidden
+
+
+def _refresh(staged: Staged, fixes: Sequence[Mended], index: Path) -> None:
+    """Note in the entries what the files look like on disk: without that, ``git diff-index`` takes them for altered.
+    ``update-index --refresh`` would look at every file there is. Where it fails, the next git status does it."""
+    words = ("add", "--refresh", "--pathspec-from-file=-", "--pathspec-file-nul")
+    paths = b"".join([os.fsencode(fix.path) + b"\0" for fix in fixes])
+    with suppress(Unavailable):
+        _git(staged, *words, stdin=paths, env={"GIT_INDEX_FILE": str(index), "GIT_LITERAL_PATHSPECS": "1"})
 
 
 def _write_index(staged: Staged, index: Path, *words: str, stdin: bytes, then: str) -> None:

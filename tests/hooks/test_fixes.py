@@ -254,6 +254,19 @@ def test_what_git_is_told_to_look_away_from_stays_out_of_commits(
     assert clone.committed("a.txt") == LINES.replace("line 1", "the 1")
 
 
+@pytest.mark.parametrize("words", [(), ("-a",), ("[a].txt",)])
+def test_git_finds_nothing_altered_after_a_commit_that_was_mended(clone: Clone, words: Sequence[str]) -> None:
+    """Not even those of its commands that never look into files."""
+    clone.write("[a].txt", LINES + "teh\n")
+    clone.git("add", "[a].txt")
+    code, said = clone.commit(*words)
+    assert code == 0, said
+    assert clone.repository.run("diff-index", "--quiet", "HEAD").returncode == 0
+    assert clone.repository.run("diff-files", "--quiet").returncode == 0
+    clone.write("[a].txt", "the draft\n")
+    assert clone.status() == " M [a].txt\n"
+
+
 def test_without_a_hook_files_are_mended_when_it_is_asked_for(clone: Clone) -> None:
     clone.write("a.txt", "teh\n")
     clone.git("add", "a.txt")
