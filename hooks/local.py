@@ -5,6 +5,7 @@ hooks/fixes.py, for a check that mends files, and only in a commit that comes st
 """
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -313,13 +314,15 @@ class _Round:
         patch.write_bytes(patch_of(self._staged, report.fixes))
         paths = [fix.path for fix in report.fixes]
         is_stuck = not self._wish.fix and bool({*paths} & {*self._mended})
-        shown = os.path.relpath(patch)
+        git, shown = "git", os.path.relpath(patch)
+        if self._staged.prefix or os.environ.get(text.CALLERS_FOLDER):  # below the top, git apply skips all above it
+            git, shown = f"git -C {shlex.quote(self._staged.top)}", str(patch)
         if not any(map(self._may_mend, paths)):
-            return text.patch_of_others(paths, shown)
+            return text.patch_of_others(paths, git, shown)
         return (
             text.not_stable(paths)
             if is_stuck
-            else text.patch_left(paths, shown, self._wish.again(), was_tried=self._wish.fix or bool(self._mended))
+            else text.patch_left(paths, git, shown, self._wish.again(), was_tried=self._wish.fix or bool(self._mended))
         )
 
     def _session(self, printer: text.Printer) -> Session:

@@ -249,6 +249,15 @@ _TAIL_BYTES = 8192
 _FAILED_SHOWN = 20
 
 
+# Set by git for a hook, which it runs at the top: where below it the caller is, "" at the top.
+CALLERS_FOLDER = "GIT_PREFIX"
+
+
+def _from_here(path: str) -> str:
+    """A path that leads there from where the caller is."""
+    return path if os.environ.get(CALLERS_FOLDER) else os.path.relpath(path)
+
+
 def restaged(paths: Sequence[str], *, is_commit: bool) -> str:
     told = f"gate: something else is staged than when the checks began ({_some(paths)})"
     return f"{told}: what they looked at is not what would be committed; commit again" if is_commit else told
@@ -388,16 +397,18 @@ def _account(number: int) -> str:
         return f"account {number}"
 
 
-def patch_left(paths: Sequence[str], patch: str, options: str, *, was_tried: bool) -> str:
-    """options: of the gate check that applies it, beside --fix."""
+def patch_left(paths: Sequence[str], git: str, patch: str, options: str, *, was_tried: bool) -> str:
+    """git: the words that call it for the top of the work tree. options: of the gate check that applies it, beside --fix."""
     if was_tried:
         why = "it meets lines that are not staged, or that were staged since, or leaves no plain file"
-        return f"it would mend {_some(paths)}, where {why}: stage these lines, or git apply --cached {shlex.quote(patch)}"
-    return f"it would mend {_some(paths)}: gate check --fix{options} does that, or git apply --index {shlex.quote(patch)}"
+        way = f"stage these lines, or {git} apply --cached {shlex.quote(patch)}"
+        return f"it would mend {_some(paths)}, where {why}: {way}"
+    way = f"gate check --fix{options} does that, or {git} apply --index {shlex.quote(patch)}"
+    return f"it would mend {_some(paths)}: {way}"
 
 
-def patch_of_others(paths: Sequence[str], patch: str) -> str:
-    way = f"gate check --fix --all-files does that, or git apply --index {shlex.quote(patch)}"
+def patch_of_others(paths: Sequence[str], git: str, patch: str) -> str:
+    way = f"gate check --fix --all-files does that, or {git} apply --index {shlex.quote(patch)}"
     return f"it would mend {_some(paths)} too, of which nothing is staged: {way}"
 
 
@@ -684,7 +695,7 @@ def _output(report: "Report") -> list[str]:
     """The end of what it printed, where that was kept, and where the rest is."""
     if not report.log:
         return []
-    return [*(f"  | {line}" for line in tail(Path(report.log))), f"  whole output: {shown(os.path.relpath(report.log))}"]
+    return [*(f"  | {line}" for line in tail(Path(report.log))), f"  whole output: {shown(_from_here(report.log))}"]
 
 
 class JsonPrinter:

@@ -207,6 +207,35 @@ def test_a_patch_of_a_check_of_a_nested_gate_toml_lies_with_the_others(clone: Cl
     assert clone.read("sub/a.txt") == "the\n"
 
 
+def test_what_is_told_holds_in_the_folder_of_whoever_calls(clone: Clone) -> None:
+    """git runs the hook at the top, and git apply passes over what lies above the folder it is called in."""
+    (clone.path / "sub").mkdir()
+    clone.write("a.txt", "teh\n")
+    clone.git("add", "a.txt")
+    clone.write("a.txt", "teh draft\n")
+    by_hand = clone.gate("check", cwd=clone.path / "sub").stdout
+    by_git = clone.repository.run("-C", "sub", "commit", "-q", "-m", "x").stderr.decode()
+    for told in (by_hand, by_git):
+        way = re.search(r"or (git .*)", told)
+        assert way, told
+        command = way[1].replace("--index", "--cached")
+        subprocess.run(command, shell=True, cwd=clone.path / "sub", env=git_env(), check=True)
+        assert clone.git("show", ":a.txt") == "the"
+        clone.git("apply", "--cached", "--reverse", shlex.split(command)[-1])
+
+
+def test_the_whole_output_is_found_from_the_folder_of_whoever_commits(clone: Clone) -> None:
+    rules = textwrap.dedent(RULES).replace("sed -i s/teh/the/ -- {files}", "sh -c 'echo all of it; false'")
+    clone.repository.commit("Red", {"gate.toml": rules, "sub/a.txt": ""})
+    clone.write("a.txt", "red\n")
+    clone.git("add", "a.txt")
+    for folder in (clone.path, clone.path / "sub"):
+        said = clone.repository.run("-C", str(folder), "commit", "-q", "-m", "x").stderr.decode()
+        log = re.search(r"whole output: (.*)", said)
+        assert log, said
+        assert (folder / log[1]).read_text() == "all of it\n"
+
+
 def test_a_patch_fits_whatever_the_user_has_git_show_around_a_change(clone: Clone) -> None:
     clone.git("config", "diff.context", "0")
     clone.write("a.txt", LINES.replace("line 1", "teh 1"))
