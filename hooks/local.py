@@ -112,6 +112,10 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
         text.warn(f"gate: {line}")
     if is_in_vain:
         text.warn(is_in_vain)
+    elif mended and staged.is_passing and exit_code(reports) != EXIT_GREEN:
+        text.warn(text.staged_for_nothing(mended))
+    elif wish.fix and not (mended or staged.raw or wish.names) and round_.scope.files == () and INSTALLED not in os.environ:
+        text.warn(text.NOTHING_TO_MEND)
     code = exit_code(reports) or (EXIT_RED if is_in_vain else EXIT_GREEN)
     if code == EXIT_GREEN and (INSTALLED in os.environ or RUNNER in os.environ):
         _note(Path(staged.common_dir), round_.scope.tree, reports)
@@ -319,11 +323,11 @@ class _Round:
             git, shown = f"git -C {shlex.quote(self._staged.top)}", str(patch)
         if not any(map(self._may_mend, paths)):
             return text.patch_of_others(paths, git, shown)
-        return (
-            text.not_stable(paths)
-            if is_stuck
-            else text.patch_left(paths, git, shown, self._wish.again(), was_tried=self._wish.fix or bool(self._mended))
-        )
+        if is_stuck:
+            return text.not_stable(paths)
+        add = f"{git} add {text.file_words(paths, many='FILES')}" if self._staged.is_passing else ""
+        was_tried = self._wish.fix or bool(self._mended)
+        return text.patch_left(paths, git, shown, self._wish.again(), add=add, was_tried=was_tried)
 
     def _session(self, printer: text.Printer) -> Session:
         rules = self._rules

@@ -88,6 +88,12 @@ class Staged:
         self.at_hand = at_hand
 
     @property
+    def is_passing(self) -> bool:
+        """Whether the index is one that git made for this commit (``commit -a``, ``-p``, ``commit PATH``), and drops when it
+        is not made."""
+        return self.index.endswith(".lock")
+
+    @property
     def is_unmerged(self) -> bool:
         return any(status == b"U" for _, status, _ in self._entries())
 

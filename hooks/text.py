@@ -397,13 +397,23 @@ def _account(number: int) -> str:
         return f"account {number}"
 
 
-def patch_left(paths: Sequence[str], git: str, patch: str, options: str, *, was_tried: bool) -> str:
-    """git: the words that call it for the top of the work tree. options: of the gate check that applies it, beside --fix."""
+def staged_for_nothing(mended: Sequence[str]) -> str:
+    told = "gate: git drops what it has staged for a commit that is not made"
+    return f"{told}: {_some(mended)}: mended in the work tree alone; commit in the same way again, or git add"
+
+
+NOTHING_TO_MEND = "gate: nothing is staged, so there was nothing to mend: git add first (--all-files looks at everything)"
+
+
+def patch_left(paths: Sequence[str], git: str, patch: str, options: str, *, add: str, was_tried: bool) -> str:
+    """git: the words that call it for the top of the work tree. options: of the gate check that applies it, beside --fix.
+    add: the command that stages the files, where git drops what it has staged for this commit; else ""."""
     if was_tried:
         why = "it meets lines that are not staged, or that were staged since, or leaves no plain file"
-        way = f"stage these lines, or {git} apply --cached {shlex.quote(patch)}"
-        return f"it would mend {_some(paths)}, where {why}: {way}"
-    way = f"gate check --fix{options} does that, or {git} apply --index {shlex.quote(patch)}"
+        way = f"{add}, and commit again" if add else "stage these lines"
+        return f"it would mend {_some(paths)}, where {why}: {way}, or {git} apply --cached {shlex.quote(patch)}"
+    first = f"{add}, and " if add else ""
+    way = f"{first}gate check --fix{options} does that, or {git} apply --index {shlex.quote(patch)}"
     return f"it would mend {_some(paths)}: {way}"
 
 

@@ -296,6 +296,65 @@ def test_git_finds_nothing_altered_after_a_commit_that_was_mended(clone: Clone, 
     assert clone.status() == " M [a].txt\n"
 
 
+@pytest.mark.parametrize("words", [("-a",), ("-i", "a.txt"), ("a.txt",)])
+def test_what_git_drops_with_a_commit_that_is_not_made_is_told_to_be_mended_in_the_work_tree(
+    clone: Clone, words: Sequence[str]
+) -> None:
+    red = '[[check]]\nname = "red"\ncommand = "! grep RED {files}"\nstage = "pre-commit"\ninputs = ["*.txt"]\n'
+    clone.repository.commit("Red", {"gate.toml": textwrap.dedent(RULES) + red})
+    clone.write("a.txt", "teh RED\n")
+    code, said = clone.commit(*words)
+    assert (code, clone.read("a.txt"), clone.status()) == (1, "the RED\n", " M a.txt\n")
+    assert "git drops what it has staged for a commit that is not made: a.txt: mended in the work tree alone" in said
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert (code, "git drops" in said) == (1, False)
+
+
+def test_a_fix_of_an_index_that_git_drops_is_told_with_what_stages_it_first(clone: Clone) -> None:
+    """A runner of hooks mends nothing at the commit."""
+    hook = f"#!/bin/sh\nPRE_COMMIT=1 exec {shlex.quote(str(GATE))} check a.txt\n"
+    (clone.path / ".git/hooks/pre-commit").write_text(hook)
+    for way in ("gate check --fix", "git apply --index"):
+        clone.write("a.txt", "teh\n")
+        code, said = clone.commit("-a")
+        told = re.search(
+            r"it would mend a\.txt: (git add a\.txt), and (gate check --fix) does that, or (git apply .*)", said
+        )
+        assert told, said
+        assert (code, clone.status()) == (1, " M a.txt\n")
+        add, *ways = told.groups()
+        (command,) = [each for each in ways if each.startswith(way)]
+        script = f"{add} && {command.replace('gate', str(GATE), 1) if way.startswith('gate') else command}"
+        subprocess.run(script, shell=True, cwd=clone.path, env=git_env(), check=True, capture_output=True)
+        assert (clone.read("a.txt"), clone.git("show", ":a.txt")) == ("the\n", "the")
+        clone.git("reset", "-q", "--hard")
+
+
+def test_a_patch_of_an_index_that_git_drops_fits_what_is_told_to_be_staged(clone: Clone) -> None:
+    rules = textwrap.dedent(RULES).replace("sed -i s/teh/the/ -- {files}", "sh -c 'test -L a.txt || ln -sf b.txt a.txt'")
+    clone.repository.commit("Links", {"gate.toml": rules})
+    clone.write("a.txt", "more\n")
+    code, said = clone.commit("-a")
+    told = re.search(r": git add a\.txt, and commit again, or git apply --cached (\S+)", said)
+    assert told, said
+    assert (code, clone.status()) == (1, " M a.txt\n")
+    clone.git("add", "a.txt")
+    clone.git("apply", "--cached", told[1])
+    assert clone.git("ls-files", "-s", "a.txt").startswith("120000 ")
+
+
+def test_a_fix_of_nothing_says_what_was_looked_at(clone: Clone) -> None:
+    clone.write("a.txt", "teh\n")
+    done = clone.gate("check", "--fix")
+    assert (done.returncode, clone.read("a.txt")) == (0, "teh\n")
+    assert "gate: nothing is staged, so there was nothing to mend: git add first" in done.stderr
+    clone.git("add", "a.txt")
+    assert "nothing to mend" not in clone.gate("check", "--fix").stderr
+    assert "nothing to mend" not in clone.gate("check", "--fix").stderr
+    assert "nothing to mend" not in clone.gate("check", "--fix", "--all-files").stderr
+
+
 def test_without_a_hook_files_are_mended_when_it_is_asked_for(clone: Clone) -> None:
     clone.write("a.txt", "teh\n")
     clone.git("add", "a.txt")
