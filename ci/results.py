@@ -313,7 +313,7 @@ class LocalResults:
         import sqlite3
 
         if self._connection is None:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
             self._connection = sqlite3.connect(self.path, isolation_level=None)
             for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = FULL"):
                 self._connection.execute(f"PRAGMA {pragma}")

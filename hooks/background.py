@@ -11,8 +11,8 @@ import sys
 from hooks.desk import Desk, Made
 from hooks.staged import ask_git
 
-# The words of the process that works, before the facts that it cannot find by itself without git's variables.
-WORK, ASKED = "--work", "asked"
+# The word of the process that works, before the facts that it cannot find by itself without git's variables.
+WORK = "--work"
 
 INSTALLED = "GATE_HOOK"
 RUNNER = "PRE_COMMIT"
@@ -31,20 +31,20 @@ def run(words: list[str]) -> int:
     if words[:1] == [WORK]:
         from hooks.worker import work_unseen
 
-        return work_unseen(Made(*words[2:]), is_asked=words[1] == ASKED)
+        return work_unseen(Made(*words[1:]))
     event, foreground, stop = _wished(words)
-    made, has_config = _look()
+    made, config = _look()
     if stop:
         return _stop(made)
-    reason = _reason_for_nothing(made.git_dir, event) if has_config else "HEAD has no gate.toml"
+    reason = _reason_for_nothing(made.git_dir, event) if config is not None else "HEAD has no gate.toml"
     if foreground and not reason:
         from hooks.worker import work
 
         Desk(made.git_dir).want(made.commit)
-        return work(made, is_asked=True)
+        return work(made)
     is_asked = INSTALLED not in os.environ and RUNNER not in os.environ
-    if not reason:
-        _start(made, is_asked=is_asked)
+    if not reason and (is_asked or not _is_switched_off(config)):
+        _start(made)
     if is_asked:
         from hooks import text
 
@@ -70,9 +70,9 @@ def _wished(words: list[str]) -> tuple[str, bool, bool]:
     return given.event or rewritten_by, given.foreground, given.stop
 
 
-def _look() -> tuple[Made, bool]:
-    """HEAD of the current work tree ("" before the first commit), and whether it has a gate.toml. Raises UserError."""
-    failed, answer = ask_git((*_PLACES, "HEAD", "HEAD:gate.toml"))[0]
+def _look() -> tuple[Made, bytes | None]:
+    """HEAD of the current work tree ("" before the first commit), and its gate.toml, if it has one. Raises UserError."""
+    (failed, answer), (_, config) = ask_git((*_PLACES, "HEAD", "HEAD:gate.toml"), ("cat-file", "blob", "HEAD:gate.toml"))
     places = os.fsdecode(answer).removesuffix("\n").split("\n")
     if failed or len(places) < 3:
         from ci.errors import UserError
@@ -80,7 +80,7 @@ def _look() -> tuple[Made, bool]:
 
         raise UserError(text.no_work_tree())
     git_dir, common_dir, top, *ids = places
-    return Made(git_dir, common_dir, top, ids[0] if ids else ""), len(ids) == 2
+    return Made(git_dir, common_dir, top, ids[0] if ids else ""), config if len(ids) == 2 else None
 
 
 def _reason_for_nothing(git_dir: str, event: str) -> str:
@@ -103,18 +103,30 @@ def _is_one_of_many(git_dir: str) -> bool:
         return False
 
 
-def _start(made: Made, *, is_asked: bool) -> None:
+def _is_switched_off(config: bytes | None) -> bool:
+    """By this gate.toml. One that cannot be read is for the record to tell."""
+    if config is None or b"background" not in config:
+        return False  # nearly always, and tomllib is long to load
+    import tomllib
+
+    try:
+        hooks = tomllib.loads(config.decode()).get("hooks")
+    except ValueError:
+        return False
+    return isinstance(hooks, dict) and hooks.get("background") is False
+
+
+def _start(made: Made) -> None:
     from subprocess import DEVNULL, STDOUT, Popen
 
     desk = Desk(made.git_dir)
     # A work tree may hold packages that are called like ours, and is the current folder: -P keeps it off sys.path.
     program = (sys.executable, "-P", "-c", "import sys; from hooks.main import main; sys.exit(main())")
-    asked_by = ASKED if is_asked else "hook"
     try:
         desk.want(made.commit)
         log = desk.open_log()
         Popen(
-            [*program, "background", WORK, asked_by, made.git_dir, made.common_dir, made.top, made.commit],
+            [*program, "background", WORK, made.git_dir, made.common_dir, made.top, made.commit],
             cwd=made.top,
             env=_environment(),
             stdin=DEVNULL,

@@ -44,7 +44,8 @@ class Inputs:
         self._table = self._opened(table, checks) if table else None
         if table and self._table is None:
             with suppress(OSError):
-                os.makedirs(os.path.dirname(table), 0o700, exist_ok=True)  # noqa: PTH103, PTH120 - a string, as in hooks.known
+                with suppress(FileExistsError):
+                    os.mkdir(os.path.dirname(table), 0o700)  # noqa: PTH102, PTH120 - a string, as in hooks.known
                 self._maker.write_table(table, RUNTIME, tree, checks)
                 self._table = self._opened(table, checks)
         if self._table is not None:

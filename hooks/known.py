@@ -8,7 +8,7 @@ come to the same answer, by the same keys and the same store.
 
 # pathlib, tempfile and contextlib would cost more than everything this file does, and so would a look into the store, which
 # sqlite3 keeps:
-# ruff: noqa: PTH103, PTH105, PTH108, PTH120, PTH123, SIM105
+# ruff: noqa: PTH102, PTH105, PTH108, PTH123, SIM105
 
 import os
 import sys
@@ -206,7 +206,11 @@ def note_green(common_dir: str, key: str, finished_at: float) -> None:
     path = f"{common_dir}/{GREENS}/{key}"
     unfinished = f"{path}.{os.getpid()}"
     try:
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        for folder in (f"{common_dir}/gate", f"{common_dir}/{GREENS}"):  # and not the git folder, should it be gone
+            try:
+                os.mkdir(folder, 0o700)
+            except FileExistsError:
+                pass
         with open(unfinished, "wb") as file:
             file.write(b"%r\n" % finished_at)
         os.replace(unfinished, path)

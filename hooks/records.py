@@ -166,7 +166,8 @@ def _notes(common_dir: Path) -> Path:
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (path.parent.parent, path.parent):  # and not the git folder, which is gone where its owner removed it
+        folder.mkdir(mode=0o700, exist_ok=True)
     unfinished = path.with_name(f"{path.stem}.{os.getpid()}.new")
     unfinished.write_text(json.dumps(facts), encoding="utf-8")
     unfinished.replace(path)

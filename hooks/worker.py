@@ -18,11 +18,10 @@ from ci.model import Sha, Stage
 from ci.run import RunSettings
 from gate.config import CONFIG_NAME, Config
 from hooks import text
-from hooks.config import composed, parsed
+from hooks.config import composed
 from hooks.desk import Desk, Made
 from hooks.inputs import Inputs
 from hooks.local import (
-    EXIT_GREEN,
     EXIT_UNAVAILABLE,
     Scope,
     Wish,
@@ -46,20 +45,27 @@ class _Superseded(Exception):  # noqa: N818 - no error
     """Another commit is wanted here, or none."""
 
 
-def work_unseen(made: Made, *, is_asked: bool) -> int:
+def work_unseen(made: Made) -> int:
     """``work`` in a process of its own, which nobody waits for: out of the way of everything else."""
     os.nice(_NICE)
-    return work(made, is_asked=is_asked)
+    try:
+        return work(made)
+    except Exception:
+        if _is_there(made):
+            raise
+        return EXIT_UNAVAILABLE  # its owner has removed or renamed the repository or the work tree, and wants nothing of it
 
 
-def work(made: Made, *, is_asked: bool) -> int:
-    """Run what is not known to be green. is_asked: by a person, which counts more than the setting.
+def _is_there(made: Made) -> bool:
+    return Path(made.git_dir, "gate").is_dir() and Path(made.common_dir).is_dir() and Path(made.top).is_dir()
+
+
+def work(made: Made) -> int:
+    """Run what is not known to be green.
 
     Exit code: as of ``gate check``; 4 too when a newer commit came in between. Raises UserError and Unavailable.
     """
     desk = Desk(made.git_dir)
-    if not is_asked and _is_switched_off(made):
-        return EXIT_GREEN  # before it stands in the way of whoever asks for the same commit
     lock = desk.take(made.commit)
     if lock is None:
         text.warn(text.background_is_done_by_another(made.commit))
@@ -70,14 +76,6 @@ def work(made: Made, *, is_asked: bool) -> int:
             return _Work(made, desk).run()
     finally:
         os.close(lock)
-
-
-def _is_switched_off(made: Made) -> bool:
-    """By the commit's own gate.toml. One that cannot be read is for the record to tell."""
-    with suppress(UserError, Unavailable):
-        content = read_file(PlainGit(Path(made.git_dir)), Sha(made.commit), CONFIG_NAME)
-        return content is not None and not parsed(content, CONFIG_NAME).hooks.background
-    return False
 
 
 class _Work:
@@ -133,6 +131,7 @@ class _Work:
         reports = []
         by_name = {check.name: check for check in checks}
         started_at = time.monotonic()
+        self._look_up()  # the session makes our folder anew, should its owner just be removing the repository
         with self._session(config, commit) as session:
             kept = session.kept(jobs)
             for report in session.reports(session.in_order(jobs, kept, 0.0)[0], kept):
@@ -185,7 +184,9 @@ class _Work:
         if ended is not None:
             facts |= {"ended": ended, "ended_at": time.time(), "running": {}}
         self._record = replace(self._record, **facts)  # type: ignore[arg-type]
-        keep_record(self._common_dir, self._record)
+        # Without either folder the repository is gone, or another one is in its place.
+        if any(Path(folder, "gate").is_dir() for folder in (self._made.git_dir, self._made.common_dir)):
+            keep_record(self._common_dir, self._record)
 
     def _remind(self) -> None:
         """Write down the words for the next commits, with the commit that these must have in their history."""

@@ -179,7 +179,7 @@ def test_a_retest_that_is_green_spares_no_run_before_it_outweighs_what_was_red()
 
 
 def test_the_local_store_outlives_its_process(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "results.sqlite"
+    path = tmp_path / "folder" / "results.sqlite"
     with LocalResults(path) as store:
         assert not path.exists()  # nothing was asked yet
         store.record(FULL, [TestCase("t", "passed")])

@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 
 from ci import processes
+from ci.model import CheckName, InputKey, Outcome, Result, RunId
+from ci.results import LocalResults
 from fakes.repositories import Repository, git_env
 from fakes.stand import wait_for
 from hooks.desk import Desk
+from hooks.known import note_green
 from hooks.records import KEPT, Answer, Note, Record, keep_note, keep_record, read_notes, read_records, unsettled
-from hooks.session import cores
+from hooks.session import cores, log_file
 
 GATE = Path(sys.executable).with_name("gate")
 PATIENCE_S = 60
@@ -330,9 +333,63 @@ def test_the_first_commit_of_all(tmp_path: Path) -> None:
 def test_a_setting_turns_it_off(clone: Clone) -> None:
     clone.rule("[hooks]\nbackground = false\n" + textwrap.dedent(UNIT))
     clone.commit()
-    wait_for(lambda: not is_named_by_a_process(clone.repository.head()), PATIENCE_S)
+    assert not (clone.git_dir / "gate/background.wanted").exists()  # nobody was started
     assert clone.local() == []
-    assert not (clone.git_dir / "gate/background.lock").exists()  # it never stood in anybody's way
+
+
+@pytest.mark.parametrize("config", ["[hooks]\nbackground = true", "[hooks\nbackground = false", "hooks = 'background'"])
+def test_what_does_not_turn_it_off(clone: Clone, config: str) -> None:
+    clone.rule(config)
+    clone.commit()
+    clone.wait()
+    assert clone.state() in ("finished", "failed")
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_repository_that_is_gone_does_not_come_back(waiting: Clone, tmp_path: Path, linked: bool) -> None:
+    folder, temporary = tmp_path / "here", tmp_path / "temporary"
+    temporary.mkdir()
+    if linked:
+        waiting.repository.git("worktree", "add", "-q", "-b", "topic", str(folder))
+    else:
+        folder = waiting.path
+    waiting.commit({"a.txt": "1\n"}, cwd=folder, TMPDIR=str(temporary))
+    commit = Repository(folder).head()
+    pid = int(waiting.began.hear())
+    if linked:
+        waiting.repository.git("worktree", "remove", "--force", str(folder))
+    else:
+        folder.rename(tmp_path / "elsewhere")
+    wait_for(lambda: not is_named_by_a_process(commit), PATIENCE_S)
+    assert processes.start_ticks(pid) is None
+    assert not folder.exists()
+    assert [*temporary.iterdir()] == []
+    if linked:
+        assert read_records(waiting.git_dir)[commit].ended == "stopped"
+    else:
+        (tmp_path / "elsewhere").rename(folder)
+
+
+def test_a_worker_whose_repository_is_gone_before_it_begins_says_nothing(clone: Clone, tmp_path: Path) -> None:
+    gone, temporary = tmp_path / "gone", tmp_path / "temporary"
+    temporary.mkdir()
+    git_dir = str(gone / ".git")
+    done = clone.gate("background", "--work", git_dir, git_dir, str(gone), "0" * 40, TMPDIR=str(temporary))
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", "")
+    assert not gone.exists()
+    assert [*temporary.iterdir()] == []
+
+
+def test_nothing_that_is_kept_makes_a_git_folder(tmp_path: Path) -> None:
+    gone = tmp_path / ".git"
+    with pytest.raises(FileNotFoundError):
+        keep_record(gone, Record("0" * 40, str(gone), 0.0))
+    note_green(str(gone), "key", 1.0)
+    with pytest.raises(FileNotFoundError):
+        log_file(gone / "gate", "log")
+    with LocalResults(gone / "gate/results.sqlite") as results:
+        results.record(Result(InputKey("k"), CheckName("c"), Outcome.GREEN, RunId("r"), 0.0, 1.0))
+    assert not gone.exists()
 
 
 def is_named_by_a_process(word: str) -> bool:
