@@ -309,9 +309,11 @@ def _place() -> Place:
         )
     except OSError as cause:
         raise Unavailable(text.no_git(str(cause.strerror))) from cause
-    if top[0] or common[0] or folder[0]:
-        here = str(Path.cwd())
-        raise UserError(text.bare_repository(here) if bare == (0, b"true\n") else text.no_repository(here))
+    if top[0] or common[0]:
+        is_bare = bare == (0, b"true\n")
+        raise UserError(text.bare_repository(str(Path.cwd())) if is_bare else text.no_work_tree())
+    if folder[0]:
+        raise UserError(text.no_hooks_folder())
     top_path, common_path, folder_path = (
         Path(os.fsdecode(answer.removesuffix(b"\n"))).resolve() for _, answer in (top, common, folder)
     )

@@ -808,16 +808,17 @@ def no_git(cause: str) -> str:
     return f"git cannot be run: {cause}"
 
 
-def no_repository(folder: str) -> str:
-    return (
-        f"{shown(folder)} is not in the work tree of a git repository that you may use: hooks are installed from inside one"
-    )
-
-
 def bare_repository(folder: str) -> str:
     return (
         f"{shown(folder)} is a bare repository, and nobody commits there: install the hooks in a clone of it\n"
         "  to make it a gated repository: gate init REPO.git"
+    )
+
+
+def no_hooks_folder() -> str:
+    return (
+        "git names no folder for hooks here, as where core.hooksPath is empty: hooks are switched off\n"
+        "  to see who says so: git config --show-origin --get-all core.hooksPath"
     )
 
 

@@ -712,6 +712,15 @@ def test_nobody_commits_in_a_bare_repository_or_in_none(clone: Clone, tmp_path: 
 
 
 @pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_why_git_names_no_folder_is_told(clone: Clone, command: str) -> None:
+    assert "safe.directory" in clone.gate(command, GIT_TEST_ASSUME_DIFFERENT_OWNER="1").stderr
+    clone.repository.git("config", "core.hooksPath", "")
+    done = clone.gate(command)
+    assert done.returncode == 2
+    assert "core.hooksPath is empty" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
 def test_a_folder_of_hooks_that_may_not_be_written_is_said(clone: Clone, command: str) -> None:
     clone.theirs("pre-commit")
     if command == "uninstall":
