@@ -116,12 +116,19 @@ def _is_switched_off(config: bytes | None) -> bool:
     return isinstance(hooks, dict) and hooks.get("background") is False
 
 
+def python_options() -> tuple[str, ...]:
+    """For a Python that finds our packages, and not those of a project that are called like them: it does without the
+    current folder and PYTHONPATH, unless that is where ours are. What PYTHONHOME says may be meant for another Python."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib costs more
+    given = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]  # noqa: PTH100
+    return ("-P",) if ours in given else ("-P", "-E")
+
+
 def _start(made: Made) -> None:
     from subprocess import DEVNULL, STDOUT, Popen
 
     desk = Desk(made.git_dir)
-    # A work tree may hold packages that are called like ours, and is the current folder: -P keeps it off sys.path.
-    program = (sys.executable, "-P", "-c", "import sys; from hooks.main import main; sys.exit(main())")
+    program = (sys.executable, *python_options(), "-c", "import sys; from hooks.main import main; sys.exit(main())")
     try:
         desk.want(made.commit)
         log = desk.open_log()

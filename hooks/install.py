@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ci.errors import Unavailable, UserError
 from hooks import text
+from hooks.background import python_options
 from hooks.main import LOCAL_COMMANDS
 from hooks.staged import ask_git
 
@@ -164,7 +165,9 @@ def run(words: list[str]) -> int:
         plan: list[Step | Refusal] = []
         for kind in kinds:
             seen = _look(place, kind)
-            scripts[kind] = script(kind, _program(), Path(sys.executable), calls_shim=_calls_shim(seen))
+            scripts[kind] = script(
+                kind, _program(), Path(sys.executable), calls_shim=_calls_shim(seen), options=python_options()
+            )
             plan.append(decide(kind, seen, scripts[kind]))
         refusals = [step for step in plan if isinstance(step, Refusal)]
         if refusals:
@@ -246,10 +249,10 @@ def _calls_shim(seen: Seen) -> bool:
 # --- the file -----------------------------------------------------------------------------------------------------------
 
 
-def script(kind: str, gate: Path, python: Path, *, calls_shim: bool = False) -> bytes:
+def script(kind: str, gate: Path, python: Path, *, calls_shim: bool = False, options: Sequence[str] = ("-P", "-E")) -> bytes:
     """Our hook. It starts no process of its own, except to hand its input to a hook that was there before.
 
-    gate: the program, which needs python: where one of them is gone, the first gate on PATH serves.
+    gate: the program, which python runs with these options: where one of them is gone, the first gate on PATH serves.
     calls_shim: the hook that was there before is that of pre-commit or prek. When these are installed once more they
     call ours, as X.legacy; ours must not call them back then.
     """
@@ -265,8 +268,9 @@ def script(kind: str, gate: Path, python: Path, *, calls_shim: bool = False) -> 
         # A branch may lack what another has. Git is asked only where the file is not: it may be staged nevertheless.
         *(["[ -e gate.toml ] || git cat-file -e :gate.toml 2>/dev/null || exit 0"] if command == "check" else []),
         f"export GATE_HOOK={kind}",
+        f"python={shlex.quote(str(python))}",
         f"gate={shlex.quote(str(gate))}",
-        f'[ -x {shlex.quote(str(python))} ] && [ -x "$gate" ] && exec "$gate" {command} "$@"',
+        f'[ -x "$python" ] && [ -x "$gate" ] && exec "$python" {" ".join(options)} "$gate" {command} "$@"',
         f'command -v gate >/dev/null && exec gate {command} "$@"',
         *(f"echo {shlex.quote(line)} >&2" for line in text.hook_without_gate(kind, kind + BEFORE, str(gate))),
         "exit 1",

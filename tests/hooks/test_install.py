@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fakes.repositories import IDENTITY, Repository, bound_by_modes, git_env
+from fakes.stand import wait_for
 from hooks.install import COMMANDS, MARKER, Did, Refusal, Seen, Step, decide, is_ours, script, served
 from hooks.main import LOCAL_COMMANDS
 
@@ -76,7 +77,7 @@ class Clone:
     def pretend(self, line: str) -> None:
         """Have the installed hooks call a program of this one line instead of gate."""
         program = self.path.with_name("pretended")
-        program.write_text(f"#!/bin/sh\n{line}\n")
+        program.write_text(f"import os, sys\nos.execv('/bin/sh', ['sh', '-c', {line!r}, 'sh', *sys.argv[1:]])\n")
         program.chmod(0o755)
         for kind in COMMANDS:
             hook = self.hooks / kind
@@ -780,6 +781,38 @@ def test_another_index_is_what_is_checked(clone: Clone, tmp_path: Path) -> None:
     refused = clone.repository.run("commit", "-m", "Work", env=other)
     assert refused.returncode == 1
     assert b"todo  RED" in refused.stdout + refused.stderr
+
+
+def test_packages_of_the_project_that_are_called_like_ours(clone: Clone) -> None:
+    """PYTHONPATH is meant for the project's Python: checks see it, and what runs them does not."""
+    clone.install()
+    files = {f"{name}/__init__.py": "raise SystemExit(1)\n" for name in ("ci", "gate", "hooks", "json")}
+    rules = """
+        [run]
+        pass_env = ["PYTHONPATH"]
+
+        [[check]]
+        name = "path"
+        stage = "pre-commit"
+        command = 'test "$PYTHONPATH" = .'
+    """
+    clone.repository.git("config", "core.hooksPath", os.devnull)
+    clone.repository.commit("Rules", files | {"gate.toml": textwrap.dedent(rules)})
+    clone.repository.git("config", "--unset", "core.hooksPath")
+    assert clone.commit(PYTHONPATH=".")[0] == 0
+    wait_for(lambda: json.loads(clone.gate("local", "--json").stdout)["commits"][0]["state"] == "finished", within_s=60)
+
+
+def test_packages_that_are_called_like_ours_by_hand(clone: Clone) -> None:
+    for name in ("ci", "gate"):
+        clone.repository.write(f"{name}/__init__.py", "raise SystemExit(1)\n")
+    assert clone.gate("check", PYTHONPATH=".").returncode == 0
+    assert clone.gate("config", "check", PYTHONPATH=".").returncode == 0
+
+
+def test_a_gate_that_is_found_by_pythonpath_is_found_by_its_hooks(clone: Clone) -> None:
+    assert clone.gate("install", PYTHONPATH=f"{PROJECT}:elsewhere").returncode == 0
+    assert '"$python" -P "$gate" check' in (clone.hooks / "pre-commit").read_text()
 
 
 @pytest.mark.parametrize("gone", ["gate", "python"])
