@@ -470,7 +470,8 @@ def jobs_of(
     jobs, untouched = [], []
     for check in checks:
         files = None if scope.files is None else tuple(path for path in scope.files if inputs.matches(check, path))
-        if check.name not in concerned or (check.names_files and files == ()):
+        has_none = files == () or (files is None and _matches_no_file(inputs, check))
+        if check.name not in concerned or (check.names_files and has_none):
             untouched.append(Report(check.name, None, idle=lines.NO_FILES, reason=lines.NO_FILES))
             continue
         # A check that may look at history is not answered for by a tree: its key has a commit in it.
@@ -479,6 +480,12 @@ def jobs_of(
             key = InputKey(key_for_files(key, files))
         jobs.append(Job(check, key, files if check.names_files else None, partial(inputs.listing, check)))
     return jobs, untouched
+
+
+def _matches_no_file(inputs: Inputs, check: Check) -> bool:
+    """Whether it is known that nothing of the tree can be handed to its command."""
+    records = inputs.listing(check) if check.names_files else None
+    return records is not None and all(record[:6] in NO_FILES for record in records)
 
 
 # --- around it ----------------------------------------------------------------------------------------------------------

@@ -168,6 +168,26 @@ def test_names_of_deleted_files_are_not_expected_from_a_runner(clone: Clone) -> 
     assert clone.outcomes("x.txt") == {"both": "no files"}
 
 
+@pytest.mark.parametrize("words", [("--all-files",), ("--stage", "merge"), ("--all-files", "--only", "braces")])
+def test_a_command_that_no_file_can_be_handed_to_is_not_green_for_it(clone: Clone, words: tuple[str, ...]) -> None:
+    clone.rule("""\
+        [[check]]
+        name = "braces"
+        stage = "pre-commit"
+        inputs = ["*.{py,txt}"]
+        command = "false {files}"
+        [[check]]
+        name = "link"
+        stage = "pre-commit"
+        inputs = ["*.rb"]
+        command = "false {files}"
+        """)
+    clone.stage({"a.txt": "BAD"})
+    (clone.path / "a.rb").symlink_to("a.txt")
+    clone.repository.git("add", "a.rb")
+    assert set(clone.outcomes(*words).values()) == {"no files"}
+
+
 def test_files_folders_and_everything_can_be_asked_for(clone: Clone) -> None:
     clone.rule(SEES.replace("cat src/a.py; ls -A . src; ", ""))
     assert output(clone.check("src/b.py", "src/b.py")) == ["<src/b.py>"]
