@@ -6,6 +6,7 @@ Exit codes: docs/reference/commands.md. Errors travel as exceptions to the one b
 import argparse
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -159,16 +160,32 @@ def _config(arguments: argparse.Namespace) -> int:
         ]
         _print(arguments, {"file": str(path), "problems": problems}, [_problem(path, problem) for problem in found])
         return 2
-    warned = config.warnings(found)
+    beside = _files_beside(path)
+    warned = config.warnings(found) + (config.warnings_at(found, beside) if beside else ())
     if arguments.what == "check":
-        beside = f" (with those of {len(files)} folder{'s' * (len(files) > 1)})" if files else ""
-        lines = [*(f"{path}: warning: {line}" for line in warned), f"{path}{beside} is fine: {len(found.checks)} checks"]
+        others = f" (with those of {len(files)} folder{'s' * (len(files) > 1)})" if files else ""
+        lines = [*(f"{path}: warning: {line}" for line in warned), f"{path}{others} is fine: {len(found.checks)} checks"]
         told = {"file": str(path), "folders": sorted(files), "problems": [], "warnings": list(warned)}
         return _print(arguments, told, lines)
     values = config.effective(found, data, str(path), files)
     width = max((len(name) for name, _, _ in values), default=0)
     shown = [f"{name:<{width}}  {value:<30}  # {origin}" for name, value, origin in values]
     return _print(arguments, {"values": [{"path": n, "value": v, "origin": o} for n, v, o in values]}, shown)
+
+
+def _files_beside(path: Path) -> list[str]:
+    """What git tracks in the work tree whose gate.toml this is, or would with git add; nothing where it is of none."""
+    from ci.errors import Unavailable
+    from ci.git import PlainGit
+
+    top = path.absolute().parent
+    if not (top / ".git").exists():
+        return []
+    try:
+        listed = PlainGit(top / ".git", top).run("ls-files", "-z", "--cached", "--others", "--exclude-standard").out
+    except Unavailable:  # the file can be judged without git
+        return []
+    return [os.fsdecode(name) for name in listed.split(b"\0")[:-1]]
 
 
 def _file(path: Path, problem: Any) -> Path:

@@ -869,6 +869,25 @@ def warnings(config: Config) -> tuple[str, ...]:
     )
 
 
+def warnings_at(config: Config, paths: Sequence[str]) -> tuple[str, ...]:
+    """The same of what only shows beside files: checks that none of these concerns. paths: all of the tree."""
+    from ci.keys import matcher  # nobody who only runs checks needs it
+
+    return tuple(
+        f"check {check.name!r} has nothing to look at, as inputs match no file: {', '.join(map(quoted, check.inputs[:5]))}. "
+        "They are patterns of a .gitignore, from the top of the repository on, and case counts"
+        for check in config.checks
+        if not check.is_whole_tree and not any(map(_no_pattern, check.inputs)) and not any(map(matcher(check.inputs), paths))
+    )
+
+
+def _no_pattern(pattern: str) -> str:
+    """What a gitignore pattern cannot say; "" when nothing of it is tried."""
+    if re.search(r"\{[^{}/]*,[^{}/]*\}", pattern):
+        return "holds {a,b}, which means itself in a gitignore pattern"
+    return "holds a comma and a blank, and is one pattern" if ", " in pattern else ""
+
+
 def _is_like(folder: str, pattern: str) -> bool:
     steps, wanted = folder.split("/"), pattern.split("/")
     return len(steps) == len(wanted) and all(map(fnmatchcase, steps, wanted))
@@ -910,6 +929,9 @@ def _warn_of_check(check: Check) -> Iterator[str]:
     name = f"check {check.name!r}"
     if check.inputs != WHOLE_TREE and set(check.inputs) <= {"*", "**", "**/*", "**/**"}:
         yield f'{name} has inputs that mean the whole tree: write inputs = ["**"], or leave inputs out'
+    for pattern in check.inputs:
+        if because := _no_pattern(pattern):
+            yield f"{name} has an input that {because}: {quoted(pattern)}. Write a pattern for each, in quotes of its own"
     if check.network and check.max_age_s is None:
         yield (
             f"{name} uses the network, so its outcome depends on more than its inputs, yet a green result is kept for ever: "

@@ -124,6 +124,20 @@ def test_config_check_and_show(stand: Stand, tmp_path: Path) -> None:
     assert stand.gate("config", "check", str(tmp_path / "none")).returncode == 2
 
 
+def test_config_check_looks_for_what_inputs_match(stand: Stand) -> None:
+    file = stand.dev.path / "gate.toml"
+    check = '[[check]]\nname = "{0}"\ncommand = "true"\ninputs = ["{0}"]\n'
+    file.write_text(check.format("new.py") + check.format("build.py") + check.format("gate.toml"))
+    (stand.dev.path / "new.py").touch()
+    (stand.dev.path / "build.py").touch()
+    (stand.dev.path / ".gitignore").write_text("build.py\n")
+    (warning,) = stand.gate_json("config", "check", str(file))["warnings"]
+    assert "check 'build.py' has nothing to look at, as inputs match no file: 'build.py'" in warning
+    elsewhere = stand.dev.path / ".git/gate.toml"
+    elsewhere.write_bytes(file.read_bytes())
+    assert stand.gate_json("config", "check", str(elsewhere))["warnings"] == []
+
+
 def test_a_change_that_is_landing_is_too_late_to_withdraw(tmp_path: Path) -> None:
     stand = Stand(tmp_path, PARTS, FILES)
     change = stand.submit("good", {"a/x": "1"})

@@ -12,7 +12,7 @@ from ci.git import PlainGit
 from ci.model import Check, CheckName, Sha, Stage
 from fakes.repositories import Repository
 from gate import config_values
-from gate.config import Config, PathRule, load, parse, warnings
+from gate.config import Config, PathRule, load, parse, warnings, warnings_at
 
 CHECK = '[[check]]\nname = "unit"\ncommand = "true"\n'
 ENVIRONMENT = '[[environment]]\nname = "live"\ncommand = "deploy {target}"\n'
@@ -389,6 +389,11 @@ ODD = {
         "trust.path[0] asks for 2 approvals but names 1 approvers",
     ),
     "another way to say everything": (CHECK + 'inputs = ["**/*"]', 'write inputs = ["**"]'),
+    "braces in a pattern": (CHECK + 'inputs = ["*.md", "*.{py,js}"]', "holds {a,b}, which means itself"),
+    "patterns in one text": (
+        CHECK + 'inputs = ["*.py, *.js"]',
+        "holds a comma and a blank, and is one pattern: '*.py, *.js'",
+    ),
     "a network that is trusted for ever": (CHECK + 'inputs = ["a"]\nnetwork = true', "give it a max_age"),
     "git beside inputs": (CHECK + 'inputs = ["a"]\ngit = true', "leave out git, or inputs"),
     "a retest without a report": (CHECK + 'retest = "t {tests}"', "put {junit} in command and retest"),
@@ -446,6 +451,18 @@ def test_odd_values_are_read_and_warned_of(text: str, words: str) -> None:
 )
 def test_plain_values_earn_no_warning(text: str) -> None:
     assert warnings(read(text)) == ()
+
+
+@pytest.mark.parametrize("pattern", ["/home/me/src", "\\\\.py$", "SRC/**", "src\\\\a.py", "*.rb", "/a.py"])
+def test_inputs_that_match_nothing_are_warned_of(pattern: str) -> None:
+    (warning,) = warnings_at(read(CHECK + f'inputs = ["{pattern}", "*.sh"]'), ["src/a.py", "README"])
+    assert "check 'unit' has nothing to look at" in warning
+    assert repr(pattern.replace("\\\\", "\\")) in warning
+
+
+@pytest.mark.parametrize("inputs", ["", 'inputs = ["*.rb", "src/"]', 'inputs = ["*.{py,js}"]'])
+def test_inputs_that_match_something_or_were_warned_of_are_not(inputs: str) -> None:
+    assert warnings_at(read(CHECK + inputs), ["src/a.py"]) == ()
 
 
 # --- from a commit -------------------------------------------------------------------------------------------------------
