@@ -136,7 +136,7 @@ class Candidates:
         first = own[0]
         more = f" (and {len(own) - 1} more)" if len(own) > 1 else ""
         name = first.file or CONFIG_NAME
-        return Reason(Why.BROKEN_CONFIG, paths=(name,), detail=f"line {first.line}: {first.path}: {first.text}{more}")
+        return Reason(Why.BROKEN_CONFIG, paths=(name,), detail=f"{first.told}{more}")
 
     def _needs_of(self, commit: Sha, tree: Sha, checks: tuple[Check, ...], near: Sha) -> tuple[Need, ...]:
         if not checks:

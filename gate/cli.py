@@ -143,6 +143,8 @@ def _config(arguments: argparse.Namespace) -> int:
     from gate import config, nested
 
     path: Path = nested.top_of(arguments.file) or arguments.file
+    if path.name == config.CONFIG_NAME and path.exists() and not path.is_file():  # another name may be one of a pipe
+        raise UserError(f"{path} is not a file: put the configuration in a file of that name")
     try:
         data = path.read_bytes()
     except OSError as cause:

@@ -200,6 +200,11 @@ class Problem:
     text: str  # what is wrong and what to write instead
     file: str = ""  # "": the one at the top, or the one that was asked about; else as in services/api/gate.toml
 
+    @property
+    def told(self) -> str:
+        """In one line, without the file."""
+        return ": ".join(filter(None, (f"line {self.line}" if self.line else "", self.path, self.text)))
+
 
 # --- the table of keys ---------------------------------------------------------------------------------------------------
 
@@ -592,7 +597,7 @@ def _values(source: str, origin: str) -> dict[str, Any] | Problem:
     try:
         return tomllib.loads(source)
     except tomllib.TOMLDecodeError as wrong:
-        return _syntax_problem(str(wrong), source)
+        return _conflict_in(source, origin) or _syntax_problem(str(wrong), source)
     except RecursionError:
         return Problem("", 0, f"{origin} is nested too deeply: no key of it holds lists in lists")
     except ValueError:  # Python refuses to convert whole numbers of thousands of digits
@@ -606,6 +611,16 @@ _SYNTAX = {
     "Invalid value": "the value is missing, or is not TOML: text needs quotes",
     "Invalid statement": "this is not TOML: expected [table], [[table]] or key = value",
 }
+
+
+def _conflict_in(source: str, origin: str) -> Problem | None:
+    """The first mark of a merge that nobody has finished. Asked of what is not TOML: text of several lines may hold one."""
+    mark = re.search(r"^(?:<<<<<<<|=======|>>>>>>>)(?= |\r?$)", source, re.MULTILINE)
+    if mark is None:
+        return None
+    line = source.count("\n", 0, mark.start()) + 1
+    what = f"{origin} holds an unfinished merge, with a line of {mark[0]}: keep what is right, and take such lines out"
+    return Problem("", line, what)
 
 
 def _syntax_problem(said: str, source: str) -> Problem:

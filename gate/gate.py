@@ -636,4 +636,4 @@ def in_force(found: Config | tuple[config.Problem, ...]) -> tuple[Config, str | 
         return found, None
     first = found[0]
     name = first.file or config.CONFIG_NAME
-    return Config(nested=ANYWHERE), f"its {name} is broken, line {first.line}: {first.path}: {first.text}"
+    return Config(nested=ANYWHERE), f"its {name} is broken, {first.told}"

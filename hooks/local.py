@@ -28,7 +28,7 @@ from hooks.markers import NOTES, forget_green, remember_green
 from hooks.report import Report
 from hooks.rules import CONFIG_NAME, Rules, kept_rules
 from hooks.session import Job, Session, as_file_name, log_file, tree_entries, tree_paths
-from hooks.staged import EMPTY_BLOBS, NO_FILES, Staged, look, restaged
+from hooks.staged import EMPTY_BLOBS, NO_FILES, Staged, ask_git, look, restaged
 
 if TYPE_CHECKING:
     from gate.config import Config
@@ -449,7 +449,7 @@ def _rules(git: PlainGit, staged: Staged, tree: Sha) -> Rules:
     def content() -> bytes:
         found = read_file(git, tree, CONFIG_NAME)
         if found is None:
-            raise NoConfig(text.no_config())
+            raise NoConfig(_why_no_config(staged))
         return found
 
     def read(found: bytes) -> "Config":
@@ -459,6 +459,14 @@ def _rules(git: PlainGit, staged: Staged, tree: Sha) -> Rules:
 
     # What is added with intent only has an empty blob, and is not in the tree.
     return kept_rules(staged.common_dir, None if staged.config in EMPTY_BLOBS else staged.config, content, read)
+
+
+def _why_no_config(staged: Staged) -> str:
+    file = os.path.join(staged.top, CONFIG_NAME)  # noqa: PTH118 - as a path of the work tree
+    (is_new, _), (is_listed, _) = ask_git(("cat-file", "-e", f"HEAD:{CONFIG_NAME}"), ("check-ignore", "--quiet", "--", file))
+    if os.path.lexists(file):
+        return text.config_not_staged(os.path.relpath(file), is_ignored=not is_listed)
+    return text.no_config() if is_new else text.config_taken_out(os.path.relpath(file))
 
 
 def jobs_of(

@@ -26,11 +26,12 @@ def warn(line: str) -> None:
 
 
 def broken_config(where: str, problems: "Iterable[Problem]") -> str:
-    lines = [
-        f"  {f'{problem.file} ' if problem.file else ''}line {problem.line}: {problem.path}: {problem.text}"
-        for problem in problems
-    ]
-    return "\n".join([f"{where} cannot be used:", *lines])
+    return "\n".join([f"{where} cannot be used:", *map(_of_problem, problems)])
+
+
+def _of_problem(problem: "Problem") -> str:
+    names_file = bool(problem.file and problem.line)  # what is of a file as a whole says so
+    return f"  {problem.file} {problem.told}" if names_file else f"  {problem.told}"
 
 
 # --- commit messages ----------------------------------------------------------------------------------------------------
@@ -294,6 +295,14 @@ def _what_git_says() -> str:
 
 def no_config() -> str:
     return "no gate.toml is staged or committed here: write one with gate init, then git add gate.toml"
+
+
+def config_not_staged(path: str, *, is_ignored: bool) -> str:
+    return f"gate.toml is there and not staged: git add {'--force ' if is_ignored else ''}{shlex.quote(path)}"
+
+
+def config_taken_out(path: str) -> str:
+    return f"gate.toml is staged to be removed: to have it back, git restore --staged --worktree {shlex.quote(path)}"
 
 
 def no_such_check(name: str, stage: Stage, names: Sequence[str], elsewhere: Stage | None) -> str:

@@ -1,6 +1,9 @@
 """The command line on the server: what it prints, as text and as JSON, and how it exits."""
 
 import getpass
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,6 +125,16 @@ def test_config_check_and_show(stand: Stand, tmp_path: Path) -> None:
     assert f"{good}:3: run.wrokers" in bad.stdout + bad.stderr
     assert "workers" in bad.stdout + bad.stderr
     assert stand.gate("config", "check", str(tmp_path / "none")).returncode == 2
+
+
+def test_config_check_waits_for_nobody_to_write_the_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate.toml")
+    command = [Path(sys.executable).with_name("gate"), "config", "check"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "gate: gate.toml is not a file: put the configuration in a file of that name\n",
+    )
 
 
 def test_config_check_looks_for_what_inputs_match(stand: Stand) -> None:

@@ -287,6 +287,18 @@ REFUSED = {
     # TOML itself
     "a value that is missing": ("[run]\nworkers =\n", "", 2, "the value is missing"),
     "text without quotes": ("[merge]\nmethod = squash\n", "", 2, "text needs quotes"),
+    "a merge": (
+        "\n<<<<<<< HEAD\n[run]\n=======\n[run]\n>>>>>>> x\n",
+        "",
+        2,
+        "holds an unfinished merge, with a line of <<<<<<<",
+    ),
+    "the end of a merge": (
+        "[run]\nread = [\n'/a',\n=======\r\n'/b',\n]",
+        "",
+        4,
+        "with a line of =======: keep",
+    ),
     "a key twice": ("[run]\nworkers = 1\nworkers = 2\n", "", 3, "this key is there twice"),
     "a table twice": ("[run]\nworkers = 1\n[run]\n", "", 3, "this table is there twice"),
     "a line that is nothing": ("[run]\n!\n", "", 2, "not TOML"),

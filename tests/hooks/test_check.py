@@ -128,18 +128,46 @@ def test_the_staged_gate_toml_rules(clone: Clone) -> None:
 
 
 def test_without_a_gate_toml_the_cure_is_named(clone: Clone) -> None:
-    clone.repository.write("gate.toml", "")
     done = clone.check()
     assert done.returncode == 2
     assert "gate init" in done.stderr
+
+
+def test_a_gate_toml_that_is_not_staged_is_to_be_staged(clone: Clone) -> None:
+    clone.repository.write("gate.toml", "")
+    told = "gate: gate.toml is there and not staged: git add {}\n"
+    assert clone.check().stderr == told.format("gate.toml")
+    clone.repository.git("add", "--intent-to-add", "gate.toml")
+    assert clone.check("--all-files").stderr == told.format("gate.toml")
+    clone.repository.git("reset", "-q")
+    clone.repository.write(".git/info/exclude", "*.toml\n")
+    assert clone.check(cwd="src").stderr == told.format("--force ../gate.toml")
+
+
+def test_a_gate_toml_that_is_not_staged_any_more_can_be_had_back(clone: Clone) -> None:
+    clone.rule(WHOLE)
+    clone.repository.git("rm", "-q", "--cached", "gate.toml")
+    assert "gate.toml is there and not staged: git add gate.toml" in clone.check().stderr
+    (clone.path / "gate.toml").unlink()
+    done = clone.check()
+    assert done.returncode == 2
+    told = "gate.toml is staged to be removed: to have it back, git restore --staged --worktree gate.toml"
+    assert done.stderr == f"gate: {told}\n"
+    clone.repository.git(*told.partition("git ")[2].split())
+    assert (clone.path / "gate.toml").exists()
+    clone.stage({"a.txt": "a"})
+    assert clone.outcomes() == {"whole": "green"}
 
 
 def test_a_broken_gate_toml_names_the_line(clone: Clone) -> None:
     clone.stage({"gate.toml": "[[check]]\nname = 'x'\ncommand = 'true'\nstge = 'merge'\n"})
     done = clone.check()
     assert done.returncode == 2
-    assert "line 4" in done.stderr
-    assert "stge" in done.stderr
+    assert "\n  line 4: check[0].stge: unknown key" in done.stderr
+    clone.stage({"gate.toml": "[run]\nworkers = 1\nworkers = 2\n"})
+    assert (
+        clone.check().stderr == "gate: the staged gate.toml cannot be used:\n  line 3: this key is there twice: keep one\n"
+    )
 
 
 def test_outside_of_a_work_tree_there_is_nothing_to_check(clone: Clone, tmp_path: Path) -> None:
