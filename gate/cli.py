@@ -145,6 +145,8 @@ def _config(arguments: argparse.Namespace) -> int:
     path: Path = nested.top_of(arguments.file) or arguments.file
     if path.name == config.CONFIG_NAME and path.exists() and not path.is_file():  # another name may be one of a pipe
         raise UserError(f"{path} is not a file: put the configuration in a file of that name")
+    if path.name == config.CONFIG_NAME and path.is_symlink():
+        raise UserError(f"{path} {config.IS_LINK}")
     try:
         data = path.read_bytes()
     except OSError as cause:
@@ -154,7 +156,7 @@ def _config(arguments: argparse.Namespace) -> int:
     if isinstance(found, config.Config) and found.nested.folders:
         read = nested.read_folder(path.parent, found.nested)
         found = nested.compose(data, read, str(path))
-        files = {folder: text for folder, text in read.items() if text is not None}
+        files = {folder: text for folder, text in read.items() if isinstance(text, bytes)}
     if not isinstance(found, config.Config):
         problems = [
             {"file": str(_file(path, problem)), "path": problem.path, "line": problem.line, "text": problem.text}

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "gate.toml"
 MAX_BYTES = 1_000_000  # of a gate.toml
+LINK_MODE = "120000"  # as git writes it
+IS_LINK = "is a symbolic link, and none is followed: commit the file itself"
 MOST_CIRCLES = 20  # that one file is told of
 
 
@@ -571,11 +573,13 @@ def load(git: "Git", commit: Sha) -> Config | tuple[Problem, ...]:
     from ci.git import read_file  # brings subprocess, which users of the types alone need not pay
 
     text = read_file(git, commit, CONFIG_NAME)
+    entry = git.run("ls-tree", "--full-tree", commit, "--", CONFIG_NAME).text
+    if entry.startswith(LINK_MODE):
+        return (Problem("", 0, f"{CONFIG_NAME} {IS_LINK}"),)
     if text is not None:
         return parse(text)
     # Only a tree that can be read, and does not hold the name, means "no gate.toml". Anything else must not pass for it:
     # a commit without checks lands unchecked.
-    entry = git.run("ls-tree", "--full-tree", commit, "--", CONFIG_NAME).text
     if not entry:
         return Config()
     if " blob " in entry:

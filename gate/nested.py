@@ -16,7 +16,20 @@ from pathlib import Path
 from ci.errors import Unavailable
 from ci.git import Git
 from ci.model import Sha
-from gate.config import CONFIG_NAME, MAX_BYTES, Config, Nested, Problem, Source, check_needs, load, parse, read_source
+from gate.config import (
+    CONFIG_NAME,
+    IS_LINK,
+    LINK_MODE,
+    MAX_BYTES,
+    Config,
+    Nested,
+    Problem,
+    Source,
+    check_needs,
+    load,
+    parse,
+    read_source,
+)
 from gate.config_values import FOLDER, quoted
 
 MOST_FILES = 1000  # of one tree, below the top
@@ -25,8 +38,10 @@ ANYWHERE = Nested(("**",))
 
 _PATHS_AT_ONCE = 500  # in one command line
 
-Files = Mapping[str, bytes | None]
-"""The gate.toml of each folder. None: what has that name is not a file, or is too large."""
+NO_FILE = f"is not a file of at most {MAX_BYTES} bytes: put the checks in such a file"
+
+Files = Mapping[str, bytes | str]
+"""The gate.toml of each folder, or what is wrong with that which has its name."""
 
 
 # --- which have a say ---------------------------------------------------------------------------------------------------
@@ -89,13 +104,13 @@ def compose(top: bytes, files: Files, origin: str = CONFIG_NAME) -> Config | tup
     return replace(source.config, checks=tuple(check for read in sources for check in read.config.checks))
 
 
-def _read(text: bytes | None, folder: str) -> Source | Problem:
+def _read(text: bytes | str, folder: str) -> Source | Problem:
     name = f"{folder}/{CONFIG_NAME}"
     if not FOLDER.fullmatch(folder):
         rule = "names of checks begin with their folder, and are of letters, digits and ._@+- between slashes"
         return Problem("", 0, f"the folder {quoted(folder)} cannot have checks: {rule}. Rename it, or do not name it", name)
-    if text is None:
-        return Problem("", 0, f"{name} is not a file of at most {MAX_BYTES} bytes: put the checks in such a file", name)
+    if isinstance(text, str):
+        return Problem("", 0, f"{name} {text}", name)
     return read_source(text, name, folder)
 
 
@@ -123,12 +138,12 @@ def read_tree(git: Git, tree: Sha, nested: Nested) -> Files:
         return (path for paths in asked for _, kind, _, _, path in _entries(git, tree, paths, "-d") if kind == "tree")
 
     found: dict[str, str] = {}
-    files: dict[str, bytes | None] = {}
+    files: dict[str, bytes | str] = {}
     wanted = sorted(_walk(nested, inside))
     for some in _some(wanted):
         for mode, _, blob, size, path in _entries(git, tree, [f"{folder}/{CONFIG_NAME}" for folder in some]):
             folder = path.rpartition("/")[0]
-            files[folder] = None
+            files[folder] = IS_LINK if mode == LINK_MODE else NO_FILE
             if mode in ("100644", "100755") and int(size) <= MAX_BYTES and len(found) < MOST_FILES:
                 found[folder] = blob
     return files | dict(zip(found, _contents(git, list(found.values())), strict=True))
@@ -144,14 +159,17 @@ def read_folder(top: Path, nested: Nested) -> Files:
                     if entry.is_dir(follow_symlinks=False) and entry.name != ".git":
                         yield f"{folder}/{entry.name}" if folder else entry.name
 
-    files: dict[str, bytes | None] = {}
+    files: dict[str, bytes | str] = {}
     for folder in sorted(_walk(nested, inside)):
         path = top / folder / CONFIG_NAME
         if not os.path.lexists(path):
             continue
+        if path.is_symlink():
+            files[folder] = IS_LINK
+            continue
         try:
-            is_fine = path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_BYTES
-            files[folder] = path.read_bytes() if is_fine else None
+            is_fine = path.is_file() and path.stat().st_size <= MAX_BYTES
+            files[folder] = path.read_bytes() if is_fine else NO_FILE
         except OSError as cause:
             raise Unavailable(f"{path} cannot be read: {cause.strerror}") from cause
     return files

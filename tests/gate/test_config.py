@@ -12,7 +12,7 @@ from ci.git import PlainGit
 from ci.model import Check, CheckName, Sha, Stage
 from fakes.repositories import Repository
 from gate import config_values
-from gate.config import Config, PathRule, load, parse, warnings, warnings_at
+from gate.config import IS_LINK, Config, PathRule, load, parse, warnings, warnings_at
 
 CHECK = '[[check]]\nname = "unit"\ncommand = "true"\n'
 ENVIRONMENT = '[[environment]]\nname = "live"\ncommand = "deploy {target}"\n'
@@ -502,6 +502,15 @@ def test_a_folder_of_that_name_does_not_pass_for_no_file(repository: Repository)
     found = load(PlainGit(repository.git_dir), Sha(commit))
     assert isinstance(found, tuple)
     assert "is not a file" in found[0].text
+
+
+@pytest.mark.parametrize("target", ["conf/gate.toml", "check = []"])
+def test_what_a_link_leads_to_is_not_read(repository: Repository, target: str) -> None:
+    repository.write("conf/gate.toml", CHECK)
+    (repository.path / "gate.toml").symlink_to(target)
+    found = load(PlainGit(repository.git_dir), Sha(repository.commit(files={})))
+    assert isinstance(found, tuple)
+    assert [problem.told for problem in found] == [f"gate.toml {IS_LINK}"]
 
 
 def test_a_commit_that_cannot_be_read_does_not_pass_for_one_without_checks(repository: Repository) -> None:

@@ -10,8 +10,8 @@ from ci.model import WHOLE_TREE, Check, CheckName, Sha
 from fakes.repositories import Repository
 from fakes.stand import PLAIN, Stand
 from gate.cli import main
-from gate.config import Config, Nested, Trust, warnings
-from gate.nested import ANYWHERE, compose, is_rule, load_all, read_folder, read_tree, roots
+from gate.config import IS_LINK, Config, Nested, Trust, warnings
+from gate.nested import ANYWHERE, NO_FILE, compose, is_rule, load_all, read_folder, read_tree, roots
 from gate.repository import Repository as Gated
 from gate.trust import missing_approvals
 
@@ -27,7 +27,7 @@ def composed(**files: str) -> Config:
     return found
 
 
-def said(top: bytes, files: dict[str, bytes | None]) -> list[tuple[str, int, str]]:
+def said(top: bytes, files: dict[str, bytes | str]) -> list[tuple[str, int, str]]:
     found = compose(top, files)
     assert not isinstance(found, Config)
     return [(problem.file, problem.line, problem.text) for problem in found]
@@ -135,10 +135,10 @@ def test_the_top_may_need_a_check_of_a_folder() -> None:
         (UNIT + b"needs = ['unit']\n", 4, "circle"),
         (b"[[check\n", 1, ""),
         (b"\n\xff", 2, "not UTF-8"),
-        (None, 0, "is not a file"),
+        ("is a symbolic link", 0, "tool/gate.toml is a symbolic link"),
     ],
 )
-def test_what_is_wrong_in_a_folder_is_told_with_file_and_line(text: bytes | None, line: int, part: str) -> None:
+def test_what_is_wrong_in_a_folder_is_told_with_file_and_line(text: bytes | str, line: int, part: str) -> None:
     found = said(TOP, {"tool": text, "services/api": UNIT})
     assert [(file, where) for file, where, _ in found] == [("tool/gate.toml", line)]
     assert part in found[0][2]
@@ -200,7 +200,10 @@ def test_what_is_no_file_is_not_followed(repository: Repository) -> None:
     (repository.path / "services").symlink_to("tool")
     head = Sha(repository.commit("rules", {"elsewhere.toml": UNIT, "gate.toml": TOP}))
     git = PlainGit(repository.path / ".git")
-    assert read_tree(git, head, NAMED) == {"tool": None} == read_folder(repository.path, NAMED)
+    assert read_tree(git, head, NAMED) == {"tool": IS_LINK} == read_folder(repository.path, NAMED)
+    (repository.path / "tool/gate.toml").unlink()
+    head = Sha(repository.commit("folder", {"tool/gate.toml/x": ""}))
+    assert [read_tree(git, head, NAMED), read_folder(repository.path, NAMED)] == [{"tool": NO_FILE}] * 2
 
 
 def test_rules_are_read_again_only_when_they_can_have_altered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

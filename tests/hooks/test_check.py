@@ -133,6 +133,23 @@ def test_without_a_gate_toml_the_cure_is_named(clone: Clone) -> None:
     assert "gate init" in done.stderr
 
 
+def test_a_gate_toml_that_is_a_link_is_told_as_one(clone: Clone) -> None:
+    clone.repository.write("conf/gate.toml", "[message]\nmax_subject = 5\n" + textwrap.dedent(WHOLE))
+    (clone.path / "gate.toml").symlink_to("conf/gate.toml")
+    clone.repository.git("add", "--all")
+    told = "gate.toml is a symbolic link, and none is followed: commit the file itself\n"
+    assert clone.check().stderr == f"gate: the staged {told}"
+    for words in (["message", "conf/gate.toml"], ["config", "check"]):
+        done = subprocess.run([GATE, *words], cwd=clone.path, env=git_env(), capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.endswith(told)
+    (clone.path / "gate.toml").unlink()
+    clone.stage({"gate.toml": "[nested]\nfolders = ['src']\n"})
+    (clone.path / "src/gate.toml").symlink_to("../conf/gate.toml")
+    clone.repository.git("add", "--all")
+    assert clone.check().stderr == f"gate: the staged gate.toml cannot be used:\n  src/{told}"
+
+
 def test_a_gate_toml_that_is_not_staged_is_to_be_staged(clone: Clone) -> None:
     clone.repository.write("gate.toml", "")
     told = "gate: gate.toml is there and not staged: git add {}\n"
