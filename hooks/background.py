@@ -118,10 +118,11 @@ def _is_switched_off(config: bytes | None) -> bool:
 
 def python_options() -> tuple[str, ...]:
     """For a Python that finds our packages, and not those of a project that are called like them: it does without the
-    current folder and PYTHONPATH, unless that is where ours are. What PYTHONHOME says may be meant for another Python."""
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib costs more
-    given = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]  # noqa: PTH100
-    return ("-P",) if ours in given else ("-P", "-E")
+    current folder and PYTHON's variables, unless they are what leads to ours. PYTHONHOME may be meant for another one."""
+    ours = os.path.abspath(__file__)  # noqa: PTH100 - pathlib costs more
+    told = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), os.environ.get("PYTHONUSERBASE", "")]
+    lead_here = any(folder and ours.startswith(os.path.join(os.path.abspath(folder), "")) for folder in told)  # noqa: PTH100, PTH118
+    return ("-P",) if lead_here else ("-P", "-E")
 
 
 def _start(made: Made) -> None:

@@ -21,6 +21,8 @@ from ci.model import CheckName, InputKey, Outcome, Result, RunId
 from ci.results import LocalResults
 from fakes.repositories import Repository, git_env
 from fakes.stand import wait_for
+from hooks import background as background_module
+from hooks.background import python_options
 from hooks.desk import Desk
 from hooks.known import note_green
 from hooks.records import KEPT, Answer, Note, Record, keep_note, keep_record, read_notes, read_records, unsettled
@@ -399,6 +401,19 @@ def is_named_by_a_process(word: str) -> bool:
             if word.encode() in words.read_bytes():
                 return True
     return False
+
+
+def test_variables_of_python_count_only_where_they_lead_to_us(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ours = Path(background_module.__file__).parents[1]
+    for name in ("PYTHONPATH", "PYTHONUSERBASE"):
+        monkeypatch.delenv(name, raising=False)
+    assert python_options() == ("-P", "-E")
+    for name, folder in (("PYTHONPATH", f"{tmp_path}{os.pathsep}{ours}"), ("PYTHONUSERBASE", str(ours.parent))):
+        with monkeypatch.context() as context:
+            context.setenv(name, str(tmp_path))
+            assert python_options() == ("-P", "-E")
+            context.setenv(name, folder)
+            assert python_options() == ("-P",)
 
 
 def test_a_killed_worker_shows_as_interrupted_and_the_next_one_cleans_up(waiting: Clone) -> None:
