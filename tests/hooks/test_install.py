@@ -800,7 +800,11 @@ def test_packages_of_the_project_that_are_called_like_ours(clone: Clone) -> None
     clone.repository.commit("Rules", files | {"gate.toml": textwrap.dedent(rules)})
     clone.repository.git("config", "--unset", "core.hooksPath")
     assert clone.commit(PYTHONPATH=".")[0] == 0
-    wait_for(lambda: json.loads(clone.gate("local", "--json").stdout)["commits"][0]["state"] == "finished", within_s=60)
+
+    def states() -> list[str]:
+        return [each["state"] for each in json.loads(clone.gate("local", "--json").stdout)["commits"]]
+
+    wait_for(lambda: states() == ["finished"], within_s=60)
 
 
 def test_packages_that_are_called_like_ours_by_hand(clone: Clone) -> None:
