@@ -27,15 +27,28 @@ def run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="gate local", description=text.LOCAL_DESCRIPTION)
     parser.add_argument("--json", action="store_true", help=text.HELP_JSON)
     as_json = parser.parse_args(words).json
-    (failed, answer), (_, log) = ask_git(
+    (failed, answer), (_, log), (is_lost, places) = ask_git(
         ("rev-parse", "--path-format=absolute", "--git-common-dir"),
         ("log", "--no-show-signature", f"--max-count={_LOOKED_BACK}", "-z", "--format=%H %T %s"),
+        ("rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "hooks"),
     )
     if failed:
         raise UserError(text.no_work_tree())
+    if not is_lost:
+        _tell_of_hooks_put_aside(os.fsdecode(places))
     found = look(Path(os.fsdecode(answer.removesuffix(b"\n"))), log)
     sys.stdout.write(_as_json(found) if as_json else text.glance(found, time.time()))
     return 0
+
+
+def _tell_of_hooks_put_aside(places: str) -> None:
+    """places: the work tree and the folder of hooks, a line each."""
+    top, folder = places.removesuffix("\n").split("\n")[:2]
+    if any(Path(folder).glob("*.old")):
+        from hooks.install import put_aside  # nearly always for nothing
+
+        if kinds := put_aside(Path(top), Path(folder)):
+            text.warn(text.hooks_put_aside(kinds))
 
 
 def look(common_dir: Path, log: bytes) -> list[Seen]:

@@ -408,6 +408,21 @@ def _config_calls_us(config: bytes, kind: str) -> bool:
     return is_for_kind and _calls_us(config, COMMANDS[kind])
 
 
+def put_aside(top: Path, folder: Path) -> list[str]:
+    """Which of our hooks another tool has moved to where nobody calls them, with nothing in their place that calls us.
+
+    folder: where git looks for hooks.
+    """
+    place = Place(top, folder, is_shared=True)
+    seen = {kind: _look(place, kind) for kind in COMMANDS}
+    return [
+        kind
+        for kind, each in seen.items()
+        if each.aside not in ("", _LEGACY)
+        and not (each.is_ours or each.covered_by or _calls_us(each.hook or b"", COMMANDS[kind]))
+    ]
+
+
 # --- acting -------------------------------------------------------------------------------------------------------------
 
 

@@ -824,6 +824,14 @@ def bare_repository(folder: str) -> str:
     )
 
 
+def hooks_put_aside(kinds: Sequence[str]) -> str:
+    names = ", ".join(f"{kind} (now {kind}.old)" for kind in kinds)
+    return (
+        f"gate: another tool, such as lefthook, has put hooks of ours aside, and git does not run them any more: {names}\n"
+        "  to have both run: gate install again; to have ours gone: gate uninstall"
+    )
+
+
 def no_hooks_folder() -> str:
     return (
         "git names no folder for hooks here, as where core.hooksPath is empty: hooks are switched off\n"

@@ -498,6 +498,22 @@ def test_lefthook_that_took_our_place_gives_it_back(clone: Clone) -> None:
     assert clone.is_checked()
 
 
+def test_a_glance_tells_of_a_hook_that_was_moved_aside(clone: Clone) -> None:
+    clone.install()
+    assert clone.gate("local").stderr == ""
+    for kind in ("pre-commit", "pre-push"):
+        (clone.hooks / kind).rename(clone.hooks / f"{kind}.old")
+        clone.theirs(kind, "#!/bin/sh\ntrue lefthook\n")
+    said = clone.gate("local").stderr
+    assert "hooks of ours aside" in said
+    assert "pre-commit (now pre-commit.old), pre-push (now pre-push.old)\n" in said
+    calls = clone.repository.write("lefthook.yml", "pre-push:\n  jobs:\n    - run: gate push\n")
+    assert "pre-commit (now pre-commit.old)\n" in clone.gate("local").stderr
+    calls.unlink()
+    assert clone.install()["pre-commit"] == "chained"
+    assert clone.gate("local").stderr == ""
+
+
 # --- runners of hooks -----------------------------------------------------------------------------------------------------
 
 ANOTHER = 'repos: [{repo: local, hooks: [{id: tells, name: tells, language: system, entry: sh -c "echo ran >> TOLD"}]}]\n'
