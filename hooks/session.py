@@ -21,6 +21,7 @@ from ci.errors import Unavailable
 from ci.git import PlainGit
 from ci.keys import depends_on_files_alone
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha
+from ci.removal import remove_tree
 from ci.results import LocalResults, newest_green
 from ci.run import RunSettings, run_check
 from ci.sandbox import Isolation
@@ -339,7 +340,16 @@ class Session:
     def _place(self, request: RunRequest) -> Iterator[Place]:
         if self._is_in_work_tree(request.check) and self._work_tree is not None:
             names_all = request.check.names_files and request.files is None
-            yield Place(self._work_tree, tuple(tree_paths(self._git, self._tree, ())) if names_all else None)
+            files = tuple(tree_paths(self._git, self._tree, ())) if names_all else None
+            with Pool(
+                self._git.git_dir
+            ).slot() as folder:  # not to run in, but for the next run to find and end what is left
+                scratch = folder / "runs" / request.run
+                scratch.mkdir(mode=0o700, parents=True)
+                try:
+                    yield Place(self._work_tree, files, scratch)
+                finally:
+                    remove_tree(scratch)
             return
         check = request.check
         warm = "0" if check.is_whole_tree or check.git else inputs_name(check.inputs)

@@ -441,6 +441,25 @@ def test_what_a_killed_worker_left_does_not_outlive_the_next_commit(waiting: Clo
     assert not processes.is_alive(check)
 
 
+def test_what_a_runner_left_that_was_killed_does_not_outlive_the_next_one(waiting: Clone) -> None:
+    """Though the check runs in the work tree, and in no place that would be tidied up."""
+    waiting.rule((waiting.path / "gate.toml").read_text() + 'stage = "pre-commit"\n')
+    words, env = [GATE, "check", "--all-files"], git_env(PRE_COMMIT="1")
+    killed = subprocess.Popen(words, cwd=waiting.path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    check = int(waiting.began.hear())
+    killed.kill()
+    killed.wait()
+    waiting.rule("""
+        [[check]]
+        name = "other"
+        command = "true"
+        stage = "pre-commit"
+    """)
+    done = waiting.gate("check", "--all-files", PRE_COMMIT="1")
+    assert done.returncode == 0, done.stdout
+    assert not processes.is_alive(check)
+
+
 def test_a_worker_that_is_asked_to_end_ends_its_checks(waiting: Clone) -> None:
     waiting.commit()
     check = int(waiting.began.hear())
