@@ -6,6 +6,7 @@ numbers of files and repositories of the unpleasant kinds.
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -278,8 +279,10 @@ def let_hook_call(desk: Desk, program: Path) -> None:
     """The hook before the commit; the others call gate as ever."""
     hook = desk.path / ".git/hooks/pre-commit"
     script = hook.read_text()
+    called = '"$python" -P -E "$gate"'
     assert f"gate={GATE}\n" in script
-    hook.write_text(script.replace(f"gate={GATE}\n", f"gate={program}\n"))
+    assert called in script
+    hook.write_text(script.replace(f"gate={GATE}\n", f"gate={program}\n").replace(called, '"$gate"'))
 
 
 @pytest.mark.parametrize("is_alone", [True, False], ids=["the hook alone", "git too"])
@@ -361,6 +364,16 @@ STUBBORN = '''
 '''
 
 
+def lines_from(fifo: Path, count: int) -> list[bytes]:
+    handle = os.open(fifo, os.O_RDWR)  # to write as well: writers come and go
+    said = b""
+    while said.count(b"\n") < count:
+        assert select.select([handle], [], [], 60.0)[0], f"nobody writes more than {said!r}"
+        said += os.read(handle, 1000)
+    os.close(handle)
+    return said.splitlines()
+
+
 # Between git and gate check: one tells how gate ended; the other is gate itself, whose caller is gone at the first Ctrl-C.
 CALLERS = {
     "that stays": f'trap : INT\n"{GATE}" "$@"\ncode=$?\necho $code >&9\nexit $code\n',
@@ -388,8 +401,7 @@ def test_ctrl_c_ends_every_process_of_a_check_and_changes_nothing(
         text=True,
     ) as shell:
         os.close(terminal)
-        with open(os.open(begun, os.O_RDWR)) as pipe:  # noqa: PTH123 - open to write as well: writers come and go
-            pids = [int(pipe.readline()) for _ in range(3)]
+        pids = [int(line) for line in lines_from(begun, 3)]
         os.write(keyboard, b"\x03" * presses)
         said, _ = shell.communicate(timeout=60)
     os.close(keyboard)
