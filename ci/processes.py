@@ -66,18 +66,28 @@ def _may_be_starting(pid: int) -> bool:
 
 def family(leader: int) -> set[int]:
     """Living processes that are in the leader's session or process group, or descend from it. With the leader itself."""
-    parents: dict[int, int] = {}
-    found = set()
+    living = _living()
+    return _with_descendants({pid for pid, (_, *groups) in living.items() if leader in (pid, *groups)}, living)
+
+
+def descendants(ancestor: int) -> set[int]:
+    """Living processes that descend from this one, which is not among them."""
+    return _with_descendants({ancestor}, _living()) - {ancestor}
+
+
+def _living() -> dict[int, tuple[int, int, int]]:
+    """Parent, process group and session of each."""
+    found = {}
     for pid in _pids():
         fields = _stat(pid)
-        if fields is None or fields[0] in "ZX":
-            continue
-        parent, group, session = (int(field) for field in fields[1:4])
-        parents[pid] = parent
-        if leader in (pid, group, session):
-            found.add(pid)
-    while more := {pid for pid, parent in parents.items() if parent in found and pid not in found}:
-        found |= more
+        if fields is not None and fields[0] not in "ZX":
+            found[pid] = (int(fields[1]), int(fields[2]), int(fields[3]))
+    return found
+
+
+def _with_descendants(found: set[int], living: dict[int, tuple[int, int, int]]) -> set[int]:
+    while more := {pid for pid, (parent, *_) in living.items() if parent in found and pid not in found}:
+        found = found | more
     return found
 
 

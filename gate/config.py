@@ -619,7 +619,7 @@ _SYNTAX = {
 
 def _conflict_in(source: str, origin: str) -> Problem | None:
     """The first mark of a merge that nobody has finished. Asked of what is not TOML: text of several lines may hold one."""
-    mark = re.search(r"^(?:<<<<<<<|=======|>>>>>>>)(?= |\r?$)", source, re.MULTILINE)
+    mark = re.search(r"^(?:<<<<<<<|>>>>>>>)(?= |\r?$)", source, re.MULTILINE)
     if mark is None:
         return None
     line = source.count("\n", 0, mark.start()) + 1

@@ -30,9 +30,7 @@ _UNFINISHED = re.compile(r"(?:index|keys|keys\.seen|rules|background\.wanted)\.(
 _UNFINISHED_BESIDE = re.compile(r"\..*\.gate-(\d+)", re.DOTALL)
 _DAMAGED = "results.sqlite.corrupt*"  # a store that was moved aside
 _TIDIED, _TIDIED_EVERY_S = "tidied", 3600.0
-_NOTES_KEPT = (
-    5000  # of greens, each a file of twenty bytes; without one, the next check of that content takes the longer way
-)
+_NOTES_KEPT = 5000  # of greens, each a file of twenty bytes: without one, a check of that content takes the longer way
 _WRITING_S = 3600.0  # it takes milliseconds: after an hour the number may be that of somebody else
 
 

@@ -14,7 +14,7 @@ from os import environ, fsdecode, listdir, unlink
 from time import time
 
 from hooks.markers import NOTES, SAID, remember_green, was_green, was_green_at_hand
-from hooks.staged import Staged, ask_git, at_hand, look
+from hooks.staged import Staged, ask_git, at_hand, look, restaged
 
 _KNOWN = "gate: exactly this was green already (--no-cache checks it again)\n"
 
@@ -43,7 +43,9 @@ def run(words: list[str]) -> int:
         from hooks.known import greens
 
         known = greens(staged, names, now)
-        if known is not None:
+        if known is not None and restaged(staged):
+            staged = look()  # what is staged by now is for the other half
+        elif known is not None:
             known.tell(time() - now)
             remember_green(staged, names, known.until)
             forget_note(staged)

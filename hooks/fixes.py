@@ -161,18 +161,23 @@ def _looked_at(staged: Staged, fix: Mended) -> tuple[bytes, os.stat_result] | No
 
 
 def _as_staged(staged: Staged, seen: Mapping[Mended, tuple[bytes, os.stat_result] | None], folder: Path) -> set[str]:
-    """Paths of those files of which git add would make what is staged, though git would write them otherwise itself: with
-    other line ends, for one. Asked after they were looked at, so that an edit in between is noticed."""
+    """Paths of those files of which git add would make what is staged, though git would write them with other line ends
+    itself. Whatever else a filter takes out of a file is in it alone. Asked after they were looked at, so that an edit in
+    between is noticed."""
     paths = {
         fix.path: fix.staged
         for fix, found in seen.items()
-        if found is not None and found[0] != (folder / "staged" / fix.path).read_bytes()
+        if found is not None and _differ_in_line_ends(found[0], (folder / "staged" / fix.path).read_bytes())
     }
     if not paths:
         return set()
     asked = b"".join([quoted(path) + b"\n" for path in paths])
     ids = _git(staged, "hash-object", "--stdin-paths", stdin=asked).decode().split()
     return {path for (path, blob), found in zip(paths.items(), ids, strict=True) if found == blob}
+
+
+def _differ_in_line_ends(one: bytes, other: bytes) -> bool:
+    return one != other and one.replace(b"\r\n", b"\n") == other.replace(b"\r\n", b"\n")
 
 
 def quoted(path: str) -> bytes:

@@ -165,9 +165,9 @@ def run(words: list[str]) -> int:
         plan: list[Step | Refusal] = []
         for kind in kinds:
             seen = _look(place, kind)
-            scripts[kind] = script(
-                kind, _program(), Path(sys.executable), calls_shim=_calls_shim(seen), options=python_options()
-            )
+            gate = _program()
+            options = python_options() if _is_pythons(gate) else ()
+            scripts[kind] = script(kind, gate, Path(sys.executable), calls_shim=_calls_shim(seen), options=options)
             plan.append(decide(kind, seen, scripts[kind]))
         refusals = [step for step in plan if isinstance(step, Refusal)]
         if refusals:
@@ -249,14 +249,16 @@ def _calls_shim(seen: Seen) -> bool:
 # --- the file -----------------------------------------------------------------------------------------------------------
 
 
-def script(kind: str, gate: Path, python: Path, *, calls_shim: bool = False, options: Sequence[str] = ("-P", "-E")) -> bytes:
+def script(kind: str, gate: Path, python: Path, *, calls_shim: bool = False, options: Sequence[str] = ()) -> bytes:
     """Our hook. It starts no process of its own, except to hand its input to a hook that was there before.
 
-    gate: the program, which python runs with these options: where one of them is gone, the first gate on PATH serves.
+    gate: the program: where it or python is gone, the first gate on PATH serves. options: those that python runs it with;
+    none: it is no script of Python's, and starts by itself.
     calls_shim: the hook that was there before is that of pre-commit or prek. When these are installed once more they
     call ours, as X.legacy; ours must not call them back then.
     """
     command = COMMANDS[kind]
+    call = f'"$python" {" ".join(options)} "$gate"' if options else '"$gate"'
     is_first = ' && [ "${0%.legacy}" = "$0" ]' if calls_shim else ""
     lines = [
         "#!/bin/sh",
@@ -270,7 +272,7 @@ def script(kind: str, gate: Path, python: Path, *, calls_shim: bool = False, opt
         f"export GATE_HOOK={kind}",
         f"python={shlex.quote(str(python))}",
         f"gate={shlex.quote(str(gate))}",
-        f'[ -x "$python" ] && [ -x "$gate" ] && exec "$python" {" ".join(options)} "$gate" {command} "$@"',
+        f'[ -x "$python" ] && [ -x "$gate" ] && exec {call} {command} "$@"',
         f'command -v gate >/dev/null && exec gate {command} "$@"',
         *(f"echo {shlex.quote(line)} >&2" for line in text.hook_without_gate(kind, kind + BEFORE, str(gate))),
         "exit 1",
@@ -291,6 +293,15 @@ def _calling_before(kind: str) -> list[str]:
         "$lines",
         "END_OF_LINES",
     ]
+
+
+def _is_pythons(program: Path) -> bool:
+    """Whether Python can run it. Some packagers put a script of the shell in front, which sets things up first."""
+    try:
+        first, _, second = program.read_bytes()[:1000].partition(b"\n")
+    except OSError:
+        return False
+    return b"python" in first or second.startswith(b"'''exec'")  # how installers write a path that is too long for #!
 
 
 def _program() -> Path:

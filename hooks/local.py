@@ -27,7 +27,7 @@ from hooks.known import TABLE, tree_of
 from hooks.markers import NOTES, forget_green, remember_green
 from hooks.report import Report
 from hooks.rules import CONFIG_NAME, Rules, kept_rules
-from hooks.session import Job, Session, as_file_name, log_file, tree_entries, tree_paths
+from hooks.session import Job, Session, as_file_name, log_file, tree_entries, tree_paths, write_log
 from hooks.staged import EMPTY_BLOBS, NO_FILES, Staged, ask_git, look, restaged
 
 if TYPE_CHECKING:
@@ -119,8 +119,10 @@ def run_checks(words: list[str], staged: Staged | None) -> int:
     code = exit_code(reports) or (EXIT_RED if is_in_vain else EXIT_GREEN)
     if code == EXIT_GREEN and (INSTALLED in os.environ or RUNNER in os.environ):
         _note(Path(staged.common_dir), round_.scope.tree, reports)
-    _remember(staged, wish, round_, code, reports)
-    return _as_of_now(staged, code, wish)
+    altered = restaged(staged)
+    if not altered or code != EXIT_GREEN:
+        _remember(staged, wish, round_, code, reports)
+    return _as_of_now(altered, code, wish)
 
 
 def _takes_no_more(staged: Staged, mended: Sequence[str]) -> str:
@@ -135,9 +137,8 @@ def _takes_no_more(staged: Staged, mended: Sequence[str]) -> str:
     return "" if staged.raw else text.nothing_left(mended)
 
 
-def _as_of_now(staged: Staged, code: int, wish: Wish) -> int:
-    """A commit has what is staged when its hooks are over, which must be what was checked."""
-    altered = restaged(staged)
+def _as_of_now(altered: Sequence[str], code: int, wish: Wish) -> int:
+    """A commit has what is staged when its hooks are over, which must be what was checked. altered: paths that are not."""
     if not altered:
         return code
     is_push = "PRE_COMMIT_TO_REF" in os.environ  # of a runner, which may as well run all hooks on all files
@@ -315,7 +316,7 @@ class _Round:
         name = f"{as_file_name(report.check)}-{os.urandom(4).hex()}.patch"
         patch, warning = log_file(Path(self._staged.common_dir, "gate"), name)
         self.warnings += [warning] if warning and warning not in self.warnings else []
-        patch.write_bytes(patch_of(self._staged, report.fixes))
+        write_log(patch, patch_of(self._staged, report.fixes))
         paths = [fix.path for fix in report.fixes]
         is_stuck = not self._wish.fix and bool({*paths} & {*self._mended})
         git, shown = "git", os.path.relpath(patch)

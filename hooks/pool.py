@@ -101,12 +101,12 @@ class Pool:
             self.fit(max_bytes)
 
     def fit(self, max_bytes: int) -> None:
-        """Remove the trees that nobody used for longest, until all together take no more. Looks at every file. Raises
-        OSError."""
+        """Remove the trees that nobody used for longest, until all together take no more, or one is left. Looks at every
+        file. Raises OSError."""
         trees = sorted((tree for home in _folders(self.folder) for tree in _folders(home / "pool")), key=_settled_at)
         sizes = {tree: size_of_tree(tree) for tree in trees}
         taken = sum(sizes.values())
-        for tree in trees:
+        for tree in trees[:-1]:  # the newest would only be made once more
             if taken <= max_bytes:
                 return
             home = tree.parent.parent

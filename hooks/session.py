@@ -21,6 +21,7 @@ from ci.errors import Unavailable
 from ci.git import PlainGit
 from ci.keys import depends_on_files_alone
 from ci.model import Check, CheckName, InputKey, Outcome, Result, RunEnd, RunId, RunRequest, Sha
+from ci.processes import descendants, kill_until_gone
 from ci.removal import remove_tree
 from ci.results import LocalResults, newest_green
 from ci.run import RunSettings, run_check
@@ -43,6 +44,7 @@ _SIGNAL_SEEN_WITHIN_S = 0.2
 LEARNED_FROM = 100
 
 _PROGRESS_EVERY_S = 0.5
+_ENDED_WITHIN_S = 4.0  # checks that are told to: they have a grace of two
 
 _FILES = ("100644", "100755")  # as git writes the modes of files
 _LINK = "120000"
@@ -116,8 +118,13 @@ class Session:
     def __exit__(self, *_: object) -> None:
         """Every process that was started has ended when this returns."""
         self._cancelled.set()
+        give_up_at = time.monotonic() + _ENDED_WITHIN_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, give_up_at - time.monotonic()))
+        while late := [thread for thread in self._threads if thread.is_alive()]:
+            # It waits for git, which fills a folder for a check by a filter of its owner's, and may try once more.
+            kill_until_gone(lambda: descendants(os.getpid()))
+            late[0].join(_SIGNAL_SEEN_WITHIN_S)
         self.results.close()
 
     @property
@@ -292,13 +299,14 @@ class Session:
             return None
         started_at = time.time()
         entries = {os.fsdecode(path): meta for meta, _, path in (line[:-1].partition(b"\t") for line in listing)}
-        files = {path: (mode, blob) for path in job.files for mode, blob in [entries[path].split(b" ")]}
+        # What was unstaged just now is in no entry; that something was is told in the end.
+        files = {path: (mode, blob) for path in job.files if path in entries for mode, blob in [entries[path].split(b" ")]}
         try:
             said, mended = found_and_mended(wish, files, str(self._git.git_dir), entries)
         except ValueError:
             return None  # more content than is good to hold
         if said:
-            log.write_text("\n".join(said) + "\n", encoding="utf-8", errors="backslashreplace")
+            write_log(log, "".join(f"{line}\n" for line in said).encode(errors="backslashreplace"))
         wanted = mended if job.check.fix else {}
         fixes = []
         for path, made in zip(wanted, self._stored(wanted.values()), strict=True):
@@ -438,6 +446,12 @@ class Session:
         if not agrees and text.WORK_TREE_CHANGED not in self._warnings:
             self._warnings.append(text.WORK_TREE_CHANGED)
         return agrees
+
+
+def write_log(file: Path, content: bytes) -> None:
+    """A new file, for its owner's eyes alone, since it may lie among temporary files. Raises OSError."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as log:
+        log.write(content)
 
 
 def log_file(home: Path, name: str) -> tuple[Path, str]:

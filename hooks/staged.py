@@ -175,6 +175,9 @@ def _content(path: "str | bytes") -> bytes:
 def restaged(staged: Staged) -> list[str]:
     """Paths of which something else is staged now: their owner may go on with git add while checks run. Raises
     Unavailable and OSError."""
+    index = at_hand()
+    if index is not None and staged.at_hand is not None and index.id == staged.at_hand.id:
+        return []
     ((failed, raw),) = ask_git(DIFF)
     if failed:
         from ci.errors import Unavailable

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ci.model import Check, CheckName, Outcome, Stage
+from ci.processes import is_alive
 from fakes.repositories import Repository, bound_by_modes, git_env
 from gate.config import Config
 from hooks.local import Wish, exit_code, select_checks
@@ -943,6 +944,25 @@ def test_an_interrupted_check_leaves_no_process(clone: Clone, tmp_path: Path, nu
     assert process.returncode == 130
     assert b"interrupted" in err
     assert not Path(f"/proc/{sleeper}").exists()
+
+
+def test_a_filter_of_git_that_does_not_end_is_ended_with_the_checks(clone: Clone, tmp_path: Path) -> None:
+    """It fills the folder of a check, and nobody has told git that this is over."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    clone.rule('[[check]]\nname = "some"\ncommand = "true"\nstage = "pre-commit"\ninputs = ["*.txt", ".gitattributes"]\n')
+    clone.stage({".gitattributes": "*.txt filter=slow\n", "a.txt": "A\n"})
+    clone.repository.git("config", "filter.slow.smudge", f"echo $$ > {fifo}; exec sleep 1000")
+    with subprocess.Popen([GATE, "check"], cwd=clone.path, env=git_env(), stderr=subprocess.PIPE) as process:
+        sleeper = int(fifo.read_text())
+        for _ in range(3):
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert not is_alive(sleeper)
 
 
 def test_a_reader_that_goes_away_ends_the_checks(clone: Clone, tmp_path: Path) -> None:

@@ -571,6 +571,19 @@ def test_a_file_with_other_line_ends_than_git_writes_has_nothing_unstaged(
     assert clone.status() == ""
 
 
+def test_what_a_filter_keeps_from_git_stays_in_the_file(clone: Clone) -> None:
+    """As outputs of notebooks, or secrets: git add makes what is staged of the file, and yet there is more in it."""
+    clone.git("config", "filter.strip.clean", "sed /^OUTPUT/d")
+    clone.repository.commit("Filter", {".gitattributes": "*.txt filter=strip\n"})
+    content = "one\nteh\nOUTPUT hours of work\nfour\nfive\n"
+    clone.write("a.txt", content)
+    clone.git("add", "a.txt")
+    code, said = clone.commit()
+    assert code == 1
+    assert "it would mend a.txt, where" in said
+    assert clone.read("a.txt") == content
+
+
 def test_a_link_in_place_of_a_file_is_left_alone(clone: Clone, tmp_path: Path) -> None:
     clone.write("a.txt", "teh\n")
     clone.git("add", "a.txt")

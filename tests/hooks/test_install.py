@@ -15,7 +15,7 @@ import pytest
 
 from fakes.repositories import IDENTITY, Repository, bound_by_modes, git_env
 from fakes.stand import wait_for
-from hooks.install import COMMANDS, MARKER, Did, Refusal, Seen, Step, decide, is_ours, script, served
+from hooks.install import COMMANDS, MARKER, Did, Refusal, Seen, Step, _is_pythons, decide, is_ours, script, served
 from hooks.main import LOCAL_COMMANDS
 
 GATE = Path(sys.executable).with_name("gate")
@@ -248,6 +248,19 @@ def test_a_merge_without_conflict_is_checked_too(clone: Clone) -> None:
     clone.repository.git("add", "src/c.py")
     clone.repository.git("commit", "-q", "--no-edit")
     assert clone.repository.git("rev-list", "--count", "--merges", "HEAD") == "1"
+
+
+def test_a_program_that_is_no_script_of_python_starts_by_itself(clone: Clone, tmp_path: Path) -> None:
+    """As packagers make one that sets variables first."""
+    wrapper, long = tmp_path / "gate", tmp_path / "long"
+    wrapper.write_text(f'#!/bin/sh\nexec "{GATE}" "$@"\n')
+    wrapper.chmod(0o755)
+    long.write_text("#!/bin/sh\n" + "'" * 3 + 'exec\' /a/long/path/python "$0" "$@"\n')
+    assert [_is_pythons(each) for each in (GATE, wrapper, long, tmp_path / "gone")] == [True, False, True, False]
+    clone.install()
+    (clone.hooks / "pre-commit").write_bytes(script("pre-commit", wrapper, Path(sys.executable)))
+    code, said = clone.commit()
+    assert code == 0, said
 
 
 def test_the_hook_tells_the_command_which_it_is(clone: Clone) -> None:

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 
 from fakes.repositories import Repository, git_env
+from hooks import in_process
 from hooks import known as known_module
+from hooks.check import run as check
 from hooks.known import Known, greens, tree_of
 from hooks.staged import look
 
@@ -170,6 +173,33 @@ def test_how_the_tree_of_head_differs_from_the_base_is_asked_once(clone: Clone, 
         asked.clear()
         assert clone.short() == {"python": "cached", "source": "cached", "whole": "cached"}
         assert [words[0] for words in asked] == questions
+
+
+JSON = """
+[[check]]
+name = "json"
+command = "gate hygiene json-syntax -- {files}"
+stage = "pre-commit"
+inputs = ["*.json"]
+"""
+
+
+def test_what_is_staged_while_it_looks_is_not_taken_for_looked_at(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clone.repository.commit("Rules", {"gate.toml": JSON, "a.json": "{}\n"})
+    clone.stage(a_json="[]\n")
+    clone.long()
+    judge = in_process.judged
+
+    def judged(*given: Any) -> Any:
+        clone.stage(a_json="{broken\n")
+        return judge(*given)
+
+    monkeypatch.setattr(in_process, "judged", judged)
+    clone.stage(a_json="[1]\n")
+    assert check([]) == 1
+    assert "json  RED" in capfd.readouterr().out
 
 
 def test_a_check_over_the_whole_tree_under_a_runner_is_for_the_long_way(

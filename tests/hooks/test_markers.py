@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from fakes.repositories import Repository, git_env
+from hooks import known as known_module
+from hooks import local as local_module
+from hooks.check import run as check
 from hooks.markers import forget_green, remember_green, was_green, was_green_at_hand
 from hooks.staged import Staged, at_hand, look
 
@@ -95,6 +98,34 @@ def test_what_was_staged_while_checks_ran_has_no_marker(clone: Clone) -> None:
     clone.stage("a fault\n", "fault")
     remember_green(then, [], FOREVER)
     assert not clone.green()
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+def test_what_is_staged_while_what_was_staged_is_looked_at_has_no_marker(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    """The checks then saw another content, and what they said is not of the one that was there before."""
+    clone.repository.commit("Files", {"fault": "fault\n"})
+    if way == "short":
+        asked(tmp_path, "--all-files", "--no-cache")
+        clone.repository.git("rm", "-q", "fault")
+        assert asked(tmp_path)[0].returncode == 0  # known from here on
+        clone.repository.git("reset", "-q", "--hard")
+    clone.stage("B\n")
+    ask = local_module.tree_of
+
+    def staged_meanwhile(staged: Staged) -> bytes:
+        clone.repository.git("rm", "-qf", "--ignore-unmatch", "fault", "a.py")
+        clone.stage("A\n")
+        return ask(staged)
+
+    with monkeypatch.context() as meanwhile:
+        for module in (known_module, local_module):
+            meanwhile.setattr(module, "tree_of", staged_meanwhile)
+        assert check([]) == 0  # by hand: what it says is of what is staged now
+    clone.repository.git("reset", "-q", "--hard")
+    clone.stage("B\n")
+    assert asked(tmp_path)[0].returncode == 1
 
 
 def test_a_red_check_takes_both_markers_away(clone: Clone) -> None:
