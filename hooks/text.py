@@ -590,7 +590,7 @@ def cache_told(action: str, home: str, pool: str, before: Kept, after: Kept, *, 
         import json
 
         return json.dumps({"action": action, "folder": home, "pool": pool, **after._asdict()}, indent=2) + "\n"
-    freed = sum(before[1::2]) - sum(after[1::2])
+    freed = max(0, sum(before[1::2]) - sum(after[1::2]))  # a store with nothing in it takes some kilobytes
     lines = [
         f"{after.results} results  {size(after.results_bytes)}",
         f"{after.logs} logs  {size(after.logs_bytes)}   in {shown(home)}",
