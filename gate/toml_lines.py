@@ -13,10 +13,12 @@ Path = tuple[str | int, ...]  # as ("check", 2, "stage"); positions in arrays co
 # tomllib's time grows with the square of the parts of one key: 40,000 parts in an 80 kB file take it half a minute.
 MOST_PARTS = 16
 
+# Without possessive quantifiers, which Python took wrongly at first (3.11.2, for one).
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r]+|\#[^\n]*)
       | (?P<newline>\n)
-      | (?P<text>"{3}(?:[^"\\]|\\.|"(?!""))*+"{3,5}|'{3}(?:[^']|'(?!''))*+'{3,5}|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*')
+      | (?P<text>"{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3,5}|'{3}[^']*(?:'(?!'')[^']*)*'{3,5}
+        |"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\n]*')
       | (?P<mark>[][{},=.])
       | (?P<bare>[^][{},=.\s"'\#]+)
       | (?P<other>.)""",

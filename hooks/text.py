@@ -389,12 +389,9 @@ def whose_fault(path: str) -> str:
             where = where.parent
     if os.access(where, os.W_OK | (os.X_OK if where.is_dir() else 0)):
         return ""
-    # What we keep may go at any time, and nothing else may.
-    is_kept = any(folder.name == "gate" and (folder.parent / "HEAD").exists() for folder in (where, *where.parents))
-    way = "chown or remove it" if is_kept else "chown it"
     if facts.st_uid == os.getuid():
         return f"{shown(str(where))} has mode {facts.st_mode & 0o777:03o}; chmod u+rwX it"
-    return f"{shown(str(where))} belongs to {_account(facts.st_uid)}; {way}"
+    return f"{shown(str(where))} belongs to {_account(facts.st_uid)}; chown it"
 
 
 def _account(number: int) -> str:

@@ -354,6 +354,7 @@ def test_an_account_that_may_not_write_is_told_so(tmp_path: Path) -> None:
             pytest.skip("another account may not read this installation")
         done = gate("serve", "--until-idle", place, front=front)
         said = sentence(done, UNAVAILABLE)
-        assert "written" in said or "belongs to another account" in said
+        assert "written" in done.stderr or "belongs to another account" in done.stderr
+        assert said.endswith("chown it"), said
     finally:
         shutil.rmtree(place)
