@@ -1025,6 +1025,7 @@ def test_a_red_check_is_told_where_no_log_can_be_kept(closed: Clone, options: tu
     if options:
         (told,) = json.loads(done.stdout)["checks"]
         assert (told["outcome"], Path(told["log"]).read_text()) == ("red", "1:TODO\n")
+        assert Path(told["log"]).stat().st_mode & 0o077 == 0, "what it says of private files is nobody else's"
         Path(told["log"]).unlink()
     else:
         assert output(done)[0] == "1:TODO"

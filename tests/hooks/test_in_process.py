@@ -71,6 +71,7 @@ def test_what_is_staged_is_judged_and_not_what_lies_there(clone: Clone) -> None:
     told = clone.told()
     assert (told["outcome"], told["reason"]) == ("red", "1 finding")
     assert Path(told["log"]).read_text() == "src/a.py:1: blanks at the end of the line\n"
+    assert Path(told["log"]).stat().st_mode & 0o077 == 0
     assert clone.gate().returncode == 1
 
 

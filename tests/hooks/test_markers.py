@@ -128,6 +128,25 @@ def test_what_is_staged_while_what_was_staged_is_looked_at_has_no_marker(
     assert asked(tmp_path)[0].returncode == 1
 
 
+def test_what_is_unstaged_while_checks_begin_is_no_bug(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rules = '[[check]]\nname = "a"\ncommand = "gate hygiene end-of-file {files}"\nstage = "pre-commit"\ninputs = ["src/"]\n'
+    clone.repository.commit("Rules", {"gate.toml": rules})
+    clone.stage("A\n", "src/kept")
+    clone.stage("A\n", "src/gone")
+    ask = local_module.tree_of
+
+    def unstaged_meanwhile(staged: Staged) -> bytes:
+        clone.repository.git("rm", "-q", "--cached", "src/gone")
+        return ask(staged)
+
+    monkeypatch.setattr(local_module, "tree_of", unstaged_meanwhile)
+    assert check([]) == 0
+    assert "something else is staged than when the checks began (src/gone)" in capfd.readouterr().err
+    assert not clone.green()
+
+
 def test_a_red_check_takes_both_markers_away(clone: Clone) -> None:
     clone.stage("B\n")
     remember_green(clone.staged(), [], FOREVER)
